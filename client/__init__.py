@@ -1,0 +1,1 @@
+"""The headless client: posts a prompt and follows its reply object while it grows."""

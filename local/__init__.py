@@ -1,0 +1,1 @@
+"""The whole system on one machine, on loopback, for the demo, the tests and the benchmarks."""

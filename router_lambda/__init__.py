@@ -1,0 +1,1 @@
+"""Every Lambda handler, and the one definition of a job."""

@@ -1,0 +1,256 @@
+"""The one definition of a job: its schema, its keys in Redis and the script that queues it.
+
+Router, worker and client read it from here; nothing in it does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeGuard
+from uuid import UUID
+
+from router_lambda.schema import FieldError as FieldError
+from router_lambda.schema import InvalidJob as InvalidJob
+from router_lambda.schema import check, raise_any, read_json, utf8_length
+
+JOB_TTL_SECONDS: Final = 300
+"""Life of a job key from the moment it is queued; a worker renews it while the job runs."""
+
+MAX_PROMPT_BYTES: Final = 6_144
+"""Longest prompt, or all contents of `messages` together, in bytes of UTF-8."""
+
+MAX_BODY_BYTES: Final = 65_536
+"""Longest request body. It bounds what the contract leaves open, such as a JSON schema or stop strings."""
+
+MAX_PARSED_BYTES: Final = 6 * 1024 * 1024
+"""Longest body that is parsed at all, which is what Lambda accepts: below it, every bad field gets its name."""
+
+QUEUE_READY: Final = "queue:ready"
+QUEUE_OPEN: Final = "queue:open"
+QUEUE_ATTEMPTS: Final = "queue:attempts"
+
+FINAL_STATUSES: Final = frozenset({"done", "failed", "cancelled", "expired"})
+"""Statuses of a reply that never change again; the only other one is `streaming`."""
+
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+ENQUEUE_LUA: Final = """
+-- Queues a job: payload, open set and ready list change together or not at all, so that a router that dies
+-- half-way leaves nothing behind. Refuses a key that is not `job:` and a lower-case UUID v4.
+-- KEYS: job:{id}, queue:open, queue:ready. ARGV: id, payload, enqueued_at (Unix seconds), TTL (seconds).
+local x = '[0-9a-f]'
+local uuid4 = x:rep(8)..'%-'..x:rep(4)..'%-4'..x:rep(3)..'%-[89ab]'..x:rep(3)..'%-'..x:rep(12)
+if not KEYS[1]:find('^job:'..uuid4..'$') or KEYS[1] ~= 'job:'..ARGV[1] then
+  return redis.error_reply('TLFIF job keys are job: and a lower-case UUID v4, got '..KEYS[1])
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[4])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('RPUSH', KEYS[3], ARGV[1])
+return 'OK'
+"""
+
+_NUMBER: dict[str, Any] = {"type": "number"}
+
+SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1, "x-maxBytes": MAX_PROMPT_BYTES},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["role", "content"],
+                "properties": {
+                    "role": {"type": "string", "enum": ["system", "user", "assistant"]},
+                    "content": {"type": "string"},
+                },
+            },
+        },
+        "raw": {"type": "boolean"},
+        "idle_minutes": {"type": "integer", "minimum": 1, "maximum": 30},
+        "params": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "max_tokens": {"type": "integer", "minimum": 1, "maximum": 2_048},
+                "temperature": _NUMBER | {"minimum": 0, "maximum": 2},
+                "top_p": _NUMBER | {"exclusiveMinimum": 0, "maximum": 1},
+                "top_k": {"type": "integer", "minimum": -1, "maximum": 2**31 - 1},
+                "min_p": _NUMBER | {"minimum": 0, "maximum": 1},
+                "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+                "stop": {
+                    "type": ["string", "array"],
+                    "minLength": 1,
+                    "maxItems": 4,
+                    "items": {"type": "string", "minLength": 1},
+                },
+                "presence_penalty": _NUMBER | {"minimum": -2, "maximum": 2},
+                "frequency_penalty": _NUMBER | {"minimum": -2, "maximum": 2},
+                "n": {"type": "integer", "minimum": 1, "maximum": 8},
+                "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+                "response_format": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["type"],
+                    "properties": {
+                        "type": {"type": "string", "enum": ["text", "json_object", "json_schema"]},
+                        "json_schema": {"type": "object"},
+                    },
+                },
+            },
+        },
+    },
+}
+"""Body of `POST /infer` as JSON Schema. What it cannot say is checked in `_check_across_fields`."""
+
+DEFAULT_IDLE_MINUTES: Final = 5
+DEFAULT_MAX_TOKENS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it lies under `job:{id}`; exactly one of `prompt` and `messages` is set."""
+
+    id: str
+    sub: str
+    prompt: str | None
+    messages: list[dict[str, str]] | None
+    raw: bool
+    params: dict[str, Any]
+    idle_minutes: int
+    reply_path: str
+    enqueued_at: float
+    traceparent: str | None = None
+
+    def to_json(self) -> str:
+        """Return the payload for Redis: JSON without the fields that are unset."""
+        return json.dumps({k: v for k, v in asdict(self).items() if v is not None}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, payload: str | bytes) -> Job:
+        """Read a payload back, checking it as strictly as a request.
+
+        Raises:
+            InvalidJob: it is not JSON, or a field is missing, unknown or wrong.
+        """
+        stored = read_json(payload)
+        if not isinstance(stored, dict):
+            raise InvalidJob([FieldError("body", "must be a JSON object")])
+        errors: list[FieldError] = []
+        stored = {k: v for k, v in stored.items() if v is not None}
+        asked = {k: v for k, v in stored.items() if k in SCHEMA["properties"]}
+        check(asked, SCHEMA, "", errors)
+        _check_across_fields(asked, errors)
+        check({k: v for k, v in stored.items() if k not in asked}, _ENVELOPE, "", errors)
+        if not errors and not is_job_id(stored["id"]):
+            errors.append(FieldError("id", "must be a lower-case UUID v4"))
+        raise_any(errors)
+        return cls(**_DEFAULTS | stored)
+
+
+_ENVELOPE: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["id", "sub", "reply_path", "enqueued_at"],
+    "properties": {
+        "id": {"type": "string"},
+        "sub": {"type": "string"},
+        "reply_path": {"type": "string"},
+        "enqueued_at": {"type": "number", "minimum": 0},
+        "traceparent": {"type": "string"},
+    },
+}
+_DEFAULTS: dict[str, Any] = {
+    "prompt": None,
+    "messages": None,
+    "raw": False,
+    "params": {},
+    "idle_minutes": DEFAULT_IDLE_MINUTES,
+}
+
+
+def parse_request(body: bytes | str) -> dict[str, Any]:
+    """Check the body of `POST /infer` and return its fields with the defaults filled in.
+
+    Keys of the result: `prompt`, `messages`, `raw`, `params`, `idle_minutes`, ready for `Job(**fields, …)`.
+
+    Raises:
+        InvalidJob: naming every bad field at once.
+    """
+    errors: list[FieldError] = []
+    size = len(body) if isinstance(body, bytes) else len(body.encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        errors.append(FieldError("body", f"is {size} bytes long; send at most {MAX_BODY_BYTES}"))
+    if size > MAX_PARSED_BYTES:
+        raise InvalidJob(errors)
+    request = read_json(body)
+    check(request, SCHEMA, "", errors)
+    if isinstance(request, dict):
+        _check_across_fields(request, errors)
+    raise_any(errors)
+    assert isinstance(request, dict)
+    return _DEFAULTS | request
+
+
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Tell whether `value` is a lower-case UUID v4 in its hyphenated form."""
+    return isinstance(value, str) and _UUID4.fullmatch(value) is not None
+
+
+def new_job_id(random_bytes: bytes) -> str:
+    """Make a job id, a UUID v4, out of 16 random bytes."""
+    return str(UUID(bytes=random_bytes, version=4))
+
+
+def job_key(job_id: str) -> str:
+    """Key of the payload."""
+    return f"job:{job_id}"
+
+
+def lease_key(job_id: str) -> str:
+    """Key that holds the id of the worker that runs the job."""
+    return f"lease:{job_id}"
+
+
+def cancel_key(job_id: str) -> str:
+    """Key that `POST /stop` sets."""
+    return f"cancel:{job_id}"
+
+
+def reply_key(job_id: str) -> str:
+    """Key of the reply object inside its bucket."""
+    return f"replies/{job_id}.json"
+
+
+def reply_path(bucket: str, job_id: str) -> str:
+    """Full address of the reply object."""
+    return f"s3://{bucket}/{reply_key(job_id)}"
+
+
+def _check_across_fields(request: dict[str, Any], errors: list[FieldError]) -> None:
+    """Check the rules that span fields; a field that is wrong by itself is left to `check`."""
+    if "prompt" in request and "messages" in request:
+        errors.append(FieldError("messages", "must not stand beside prompt; send one of the two"))
+    if "prompt" not in request and "messages" not in request:
+        errors.append(FieldError("prompt", "is missing; send prompt or messages"))
+    if request.get("raw") is True and "messages" in request:
+        errors.append(FieldError("raw", "goes with prompt only; messages always use the chat template"))
+    messages = request.get("messages")
+    if isinstance(messages, list) and messages:
+        contents = [m.get("content") for m in messages if isinstance(m, dict)]
+        size = sum(utf8_length(content) for content in contents if isinstance(content, str))
+        if size > MAX_PROMPT_BYTES:
+            errors.append(FieldError("messages", f"hold {size} bytes; at most {MAX_PROMPT_BYTES} together"))
+        if size == 0 and all(isinstance(content, str) for content in contents):
+            errors.append(FieldError("messages", "must not all be empty"))
+    params = request.get("params")
+    answer = params.get("response_format") if isinstance(params, dict) else None
+    if isinstance(answer, dict) and (answer.get("type") == "json_schema") != ("json_schema" in answer):
+        errors.append(
+            FieldError("params.response_format.json_schema", 'goes with "type": "json_schema", and only there')
+        )
