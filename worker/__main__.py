@@ -1,0 +1,43 @@
+"""`python -m worker`: exit 0 after a clean stop, 2 for bad settings, 70 when the engine died, 1 for a bug."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Final
+
+EXIT_BAD_SETTINGS: Final = 2
+EXIT_ENGINE_DIED: Final = 70
+
+
+def main() -> int:
+    """Run the worker and return its exit code."""
+    gc.disable()  # vLLM's imports make millions of objects that all stay; collecting among them costs seconds
+    import anyio  # noqa: PLC0415
+    import structlog  # noqa: PLC0415
+
+    from worker.daemon import Daemon  # noqa: PLC0415
+    from worker.errors import EngineDied, SettingsError  # noqa: PLC0415
+    from worker.log import configure_logging  # noqa: PLC0415
+    from worker.settings import Settings  # noqa: PLC0415
+
+    configure_logging()
+    log = structlog.get_logger("worker")
+    try:
+        anyio.run(Daemon(Settings.from_environment()).run)
+    except SettingsError as error:
+        log.error("bad settings", problems=error.problems)
+        for problem in error.problems:
+            sys.stderr.write(f"worker: {problem}\n")
+        return EXIT_BAD_SETTINGS
+    except BaseExceptionGroup as group:
+        died = group.subgroup(EngineDied)
+        if died is None:
+            raise
+        log.error("the engine died", reason=str(next(iter(died.exceptions))))
+        return EXIT_ENGINE_DIED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

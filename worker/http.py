@@ -1,0 +1,54 @@
+"""The loopback HTTP server: `/healthz` for people and supervisors, `/metrics` for Prometheus."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from worker.errors import SettingsError
+
+HOST = "127.0.0.1"
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the daemon."""
+        yield
+
+
+def bind(port: int) -> socket.socket:
+    """Take the port on 127.0.0.1, or any free one for 0.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        problem = f"TLFIF_HTTP_PORT is wrong: port {port} cannot be used ({error.strerror}); choose another"
+        raise SettingsError([problem]) from None
+
+
+async def serve(listener: socket.socket, state: Callable[[], dict[str, Any]]) -> None:
+    """Serve until cancelled. `state` gives what `/healthz` shows; its `state` is `ready` or the answer is a 503."""
+
+    async def healthz(_request: Request) -> Response:
+        shown = state()
+        return JSONResponse(shown, status_code=200 if shown["state"] == "ready" else 503)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    await _Server(config).serve(sockets=[listener])

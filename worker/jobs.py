@@ -1,0 +1,150 @@
+"""The jobs that this worker runs: takes ids off the queue, keeps their leases, lets them finish."""
+
+from __future__ import annotations
+
+import structlog
+
+import anyio
+from anyio.abc import TaskGroup
+
+from router_lambda.job import is_job_id
+from worker import metrics
+from worker.backoff import delays
+from worker.errors import QueueUnavailable
+from worker.lua import LEASE_SECONDS
+from worker.run import Run, Services
+
+RENEW_SECONDS = LEASE_SECONDS / 3
+"""Time between two renewals: two may fail before a lease runs out."""
+
+SWEEP_SECONDS = 5.0
+"""Time between two searches for jobs that nobody has."""
+
+log = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """At most `limit` jobs at once, each a task of its own."""
+
+    def __init__(self, services: Services, limit: int) -> None:
+        self._services = services
+        self._queue = services.queue
+        self._slots = anyio.Semaphore(limit)
+        self._running: dict[str, tuple[Run, anyio.CancelScope]] = {}
+        self._tasks: set[anyio.CancelScope] = set()
+        self._task_ended = anyio.Event()
+        self._draining = anyio.Event()
+
+    @property
+    def running(self) -> int:
+        """Jobs that run now."""
+        return len(self._running)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more jobs are taken."""
+        return self._draining.is_set()
+
+    async def consume(self, tasks: TaskGroup) -> None:
+        """Pop ids and start a task for each, until `drain`."""
+        waits = delays(0.2, 10.0)
+        while not self.draining:
+            await self._slots.acquire()
+            try:
+                popped = await self._queue.pop()
+                self._services.health.ok("redis")
+                waits = delays(0.2, 10.0)
+                if popped is not None and self.draining:
+                    await self._queue.put_back(popped)
+                    popped = None
+            except QueueUnavailable as error:
+                self._services.health.failed("redis", error)
+                popped = None
+                with anyio.move_on_after(next(waits)):
+                    await self._draining.wait()
+            if popped is None:
+                self._slots.release()
+            else:
+                tasks.start_soon(self._run, popped, name=f"job {popped.decode('ascii', 'replace')}")
+
+    async def _run(self, popped: bytes) -> None:
+        with anyio.CancelScope() as scope:
+            self._tasks.add(scope)
+            try:
+                await self._claim_and_run(popped, scope)
+            except QueueUnavailable as error:  # still in the open set: the sweep puts it back
+                self._services.health.failed("redis", error)
+            finally:
+                self._tasks.remove(scope)
+                self._task_ended.set()
+                self._slots.release()
+
+    async def _claim_and_run(self, popped: bytes, scope: anyio.CancelScope) -> None:
+        job_id = popped.decode("ascii", "replace")
+        if not is_job_id(job_id):
+            log.error("dropped what names no job", length=len(popped))
+            await self._queue.forget(popped)
+            return
+        if job_id in self._running:
+            # Its lease ran out while this process stood still. The run finds out at its next renewal; until then
+            # the same worker must not claim it a second time.
+            log.warning("popped a job that still runs here", job=job_id)
+            return
+        claim = await self._queue.claim(job_id)
+        if claim.state in {"taken", "gone"}:
+            log.info("nothing to do for a popped id", job=job_id, state=claim.state)
+            return
+        run = Run(job_id, claim, self._services)
+        self._running[job_id] = (run, scope)
+        metrics.RUNNING.set(self.running)
+        try:
+            await run.finish()
+        finally:
+            del self._running[job_id]
+            metrics.RUNNING.set(self.running)
+
+    async def keep_leases(self) -> None:
+        """Renew the leases of what runs; a job whose lease is lost stops at once and writes nothing more."""
+        while True:
+            await anyio.sleep(RENEW_SECONDS)
+            if not self._running:
+                continue
+            try:
+                lost = await self._queue.renew(self._running)
+            except QueueUnavailable as error:
+                self._services.health.failed("redis", error)
+                continue
+            for job_id in lost & self._running.keys():
+                log.warning("lost the lease", job=job_id)
+                run, scope = self._running[job_id]
+                run.disown()
+                scope.cancel()
+
+    async def sweep(self) -> None:
+        """Put jobs that nobody has back into the queue, at start and from time to time."""
+        while True:
+            try:
+                if found := await self._queue.sweep():
+                    log.info("put back jobs that nobody had", jobs=found)
+            except QueueUnavailable as error:
+                self._services.health.failed("redis", error)
+            await anyio.sleep(SWEEP_SECONDS)
+
+    def drain(self) -> None:
+        """Take no more jobs."""
+        self._draining.set()
+
+    async def finished(self, within: float) -> None:
+        """Wait until nothing runs any more; what still runs after `within` seconds hands itself back."""
+        with anyio.move_on_after(within) as patience:
+            await self._until_idle()
+        if patience.cancelled_caught:
+            log.warning("drain deadline passed", jobs=self.running)
+            for scope in self._tasks:
+                scope.cancel()
+            await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        while self._tasks:
+            self._task_ended = anyio.Event()
+            await self._task_ended.wait()

@@ -1,0 +1,42 @@
+"""JSON lines on standard output, one event a line: ours, vLLM's and every other library's."""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+
+
+def configure_logging() -> None:
+    """Send every log record of this process, and of the processes it forks, to standard output as JSON.
+
+    The handler writes to a stream of its own on file descriptor 1, so that whatever wraps `sys.stdout` later
+    cannot put text in front of the JSON.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(open(1, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - lives as long as the process
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for chatty in ("botocore", "aiobotocore", "httpx", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,119 @@
+"""Keeps one reply object in S3 up to date while its document grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import anyio
+import structlog
+
+from router_lambda.job import reply_key
+from worker import metrics
+from worker.backoff import delays
+from worker.errors import ReplyConflict, StoreUnavailable
+from worker.health import Health
+from worker.pacing import Pacing
+from worker.reply import Document, Reply
+from worker.store import ReplyStore
+
+FIRST_RETRY_SECONDS: Final = 0.2
+LONGEST_RETRY_SECONDS: Final = 10.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Writes the snapshots of one reply, one at a time, the newest state each, and then the final document."""
+
+    def __init__(self, store: ReplyStore, health: Health, reply: Reply, clock: Callable[[], float]) -> None:
+        """Write `reply` as a new object; `clock` gives Unix seconds."""
+        self._store = store
+        self._health = health
+        self._reply = reply
+        self._etag: str | None = None
+        self._clock = clock
+        self._writer = str(uuid4())
+        self._pacing = Pacing()
+        self._grown = anyio.Event()
+        self._end = anyio.Event()
+
+    def continue_from(self, etag: str) -> None:
+        """Write over this version of an object that exists."""
+        self._etag = etag
+
+    def grown(self) -> None:
+        """Say that the document has changed."""
+        self._grown.set()
+
+    def end(self) -> None:
+        """Say that it will not change any more: `snapshots` returns as soon as its upload is done."""
+        self._end.set()
+        self._grown.set()
+
+    async def snapshots(self) -> None:
+        """Upload snapshots as the document grows, until `end`.
+
+        A snapshot that S3 does not take is skipped: a later one, or the final document, holds its text.
+
+        Raises:
+            ReplyConflict: somebody else wrote the reply.
+        """
+        while True:
+            await self._grown.wait()
+            if self._end.is_set():
+                return
+            self._grown = anyio.Event()
+            wait = self._pacing.wait(self._reply.size, time.monotonic())
+            if wait is None:
+                continue
+            if wait:
+                with anyio.move_on_after(wait):
+                    await self._end.wait()
+                    return
+            document = self._reply.document(self._clock())
+            size = self._reply.size
+            try:
+                await self._write("snapshot", document)
+            except StoreUnavailable as error:
+                log.warning("snapshot skipped", job=self._reply.id, reason=str(error))
+            self._pacing.uploaded(size, time.monotonic())
+
+    async def write_final(self) -> None:
+        """Write the document as it is now, however long S3 takes to accept it.
+
+        Raises:
+            ReplyConflict: somebody else wrote the reply.
+        """
+        document = self._reply.document(self._clock())
+        await until_stored(lambda: self._write("final", document), self._reply.id)
+
+    async def _write(self, kind: str, document: Document) -> None:
+        key = reply_key(self._reply.id)
+        try:
+            self._etag = await self._store.write(key, document, after=self._etag, writer=self._writer)
+        except StoreUnavailable as error:
+            self._health.failed("s3", error)
+            metrics.REPLY_WRITES.labels(kind, "unavailable").inc()
+            raise
+        except ReplyConflict:
+            metrics.REPLY_WRITES.labels(kind, "conflict").inc()
+            raise
+        self._health.ok("s3")
+        metrics.REPLY_WRITES.labels(kind, "ok").inc()
+        metrics.REPLY_BYTES.labels(kind).inc(document.size)
+
+
+async def until_stored(action: Callable[[], Awaitable[T]], job_id: str) -> T:
+    """Repeat a request to S3 until it is answered, with a growing, jittered wait in between."""
+    for delay in delays(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS):
+        try:
+            return await action()
+        except StoreUnavailable as error:
+            log.warning("S3 will be asked again", job=job_id, reason=str(error), retry_in_s=round(delay, 2))
+            await anyio.sleep(delay)
+    raise AssertionError("delays never end")

@@ -1,0 +1,188 @@
+"""The reply document while it grows.
+
+Text is escaped once, when it arrives, and kept as bytes of JSON. A snapshot is then a list of references to bytes that
+never change: taking one costs nearly the same for 20 MB as for 20 bytes, and its upload can go on while the next tokens
+arrive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from worker.engine import Delta, Step
+
+_SEAL_BYTES: Final = 65_536
+"""Size at which a tail becomes an immutable block; small enough to copy per snapshot, large enough to be rare."""
+
+
+class _Growing:
+    """Bytes that only grow: sealed blocks that snapshots share, and a short tail."""
+
+    def __init__(self) -> None:
+        self._sealed: list[bytes] = []
+        self._tail = bytearray()
+        self.size = 0
+
+    def append(self, data: bytes) -> None:
+        self._tail += data
+        self.size += len(data)
+        if len(self._tail) >= _SEAL_BYTES:
+            self._sealed.append(bytes(self._tail))
+            self._tail.clear()
+
+    def blocks(self) -> list[bytes]:
+        return [*self._sealed, bytes(self._tail)]
+
+
+@dataclass(slots=True)
+class _Choice:
+    text: _Growing = field(default_factory=_Growing)
+    logprobs: _Growing | None = None
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole reply document, frozen at one moment: blocks of bytes that make up its JSON, and their total size."""
+
+    blocks: list[bytes]
+    size: int
+
+    def parts(self, part_bytes: int) -> Iterator[bytes]:
+        """Yield the document cut into parts of `part_bytes`, the last one shorter, holding one part at a time."""
+        part = bytearray()
+        for block in self.blocks:
+            rest = memoryview(block)
+            while rest:
+                taken = rest[: part_bytes - len(part)]
+                part += taken
+                rest = rest[len(taken) :]
+                if len(part) == part_bytes:
+                    yield bytes(part)
+                    part.clear()
+        if part:
+            yield bytes(part)
+
+
+class Reply:
+    """The reply of one job, from its first token to its final status.
+
+    Times: `created_at` and every `now` are Unix seconds; `queued_ms`, `first_token_ms` and `total_ms` count from the
+    moment the router queued the job. A router's clock that is ahead of ours counts as no wait at all.
+    """
+
+    def __init__(self, job_id: str, model: str, *, attempt: int, enqueued_at: float, now: float) -> None:
+        self.id = job_id
+        self.model = model
+        self.status = "streaming"
+        self.attempt = attempt
+        self.error: dict[str, str] | None = None
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.created_at = now
+        self.queued_ms = max(0.0, now - enqueued_at) * 1e3
+        self.first_token_ms: float | None = None
+        self.total_ms: float | None = None
+        self._enqueued_at = min(enqueued_at, now)
+        self._choices = [_Choice()]
+        self._size = self.document(now).size
+
+    @property
+    def size(self) -> int:
+        """Bytes of the document, give or take the few digits by which counts and times grow."""
+        return self._size
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the document may still change."""
+        return self.status != "streaming"
+
+    def expect(self, choices: int) -> None:
+        """Make room for the number of choices that was asked for; one is there from the start."""
+        self._choices += [_Choice() for _ in range(choices - len(self._choices))]
+
+    def add(self, step: Step, now: float) -> None:
+        """Add what one step of the engine brought."""
+        if self.first_token_ms is None:
+            self.first_token_ms = (now - self._enqueued_at) * 1e3
+        self.prompt_tokens = step.prompt_tokens
+        for delta in step.deltas:
+            choice = self._choices[delta.index]
+            if delta.text:
+                escaped = json.dumps(delta.text, ensure_ascii=False)[1:-1].encode()
+                choice.text.append(escaped)
+                self._size += len(escaped)
+            if delta.logprobs is not None:
+                self._add_logprobs(choice, delta.logprobs)
+            if delta.finish_reason is not None:
+                choice.finish_reason = delta.finish_reason
+            self.completion_tokens += delta.tokens
+
+    def _add_logprobs(self, choice: _Choice, entries: list[dict[str, Any]]) -> None:
+        if choice.logprobs is None:
+            choice.logprobs = _Growing()
+        for entry in entries:
+            encoded = (b"," if choice.logprobs.size else b"") + _json(entry)
+            choice.logprobs.append(encoded)
+            self._size += len(encoded)
+
+    def restore(self, earlier: dict[str, Any]) -> None:
+        """Take over what an earlier run of the same job has shown, so that no reader sees it shrink."""
+        self.expect(len(earlier["choices"]))
+        deltas = [
+            Delta(
+                choice["index"],
+                choice["text"],
+                tokens=0,
+                finish_reason=choice["finish_reason"],
+                logprobs=choice["logprobs"] and choice["logprobs"]["content"],
+            )
+            for choice in earlier["choices"]
+        ]
+        self.add(Step(earlier["usage"]["prompt_tokens"], deltas), self.created_at)
+        self.completion_tokens = earlier["usage"]["completion_tokens"]
+        self.first_token_ms = earlier["timing"]["first_token_ms"]
+        self.created_at = earlier["created_at"]
+
+    def finish(self, status: str, now: float, *, error: tuple[str, str] | None = None) -> None:
+        """Give the document its final status; `error` is a code for programs and a sentence for people."""
+        self.status = status
+        self.total_ms = (now - self._enqueued_at) * 1e3
+        self.error = None if error is None else {"code": error[0], "message": error[1]}
+
+    def document(self, now: float) -> Document:
+        """Freeze the whole document as of `now`."""
+        blocks = [_json({"id": self.id, "status": self.status, "model": self.model})[:-1] + b',"choices":[']
+        for index, choice in enumerate(self._choices):
+            blocks.append((b"," if index else b"") + b'{"index":%d,"text":"' % index)
+            blocks += choice.text.blocks()
+            blocks.append(b'","finish_reason":%b,"logprobs":' % _json(choice.finish_reason))
+            if choice.logprobs is None:
+                blocks.append(b"null}")
+            else:
+                blocks += [b'{"content":[', *choice.logprobs.blocks(), b"]}}"]
+        rest = {
+            "usage": {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens},
+            "timing": {
+                "queued_ms": _rounded(self.queued_ms),
+                "first_token_ms": _rounded(self.first_token_ms),
+                "total_ms": _rounded(self.total_ms),
+            },
+            "attempt": self.attempt,
+            "error": self.error,
+            "created_at": self.created_at,
+            "updated_at": now,
+        }
+        blocks.append(b"]," + _json(rest)[1:])
+        return Document(blocks, sum(map(len, blocks)))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)

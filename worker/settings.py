@@ -1,0 +1,90 @@
+"""The worker's settings: read once, checked all at once, never changed."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return url
+
+
+def _existing_model(model: str) -> str:
+    looks_like_a_path = model.startswith(("/", "./", "../", "~")) or model.endswith(".gguf")
+    if looks_like_a_path and not Path(model).expanduser().exists():
+        raise ValueError("names a file or folder that does not exist")
+    return str(Path(model).expanduser()) if looks_like_a_path else model
+
+
+def _json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"must be a JSON object: {error}") from None
+    if not isinstance(parsed, dict):
+        raise ValueError('must be a JSON object such as {"dtype": "half"}')  # noqa: TRY004 - pydantic wants ValueError
+    return parsed
+
+
+class Settings(BaseSettings):
+    """Environment variables of the worker, each with the prefix `TLFIF_`.
+
+    AWS endpoints, region and credentials come by the SDK's own variables.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TLFIF_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
+    """Where the queue is. May hold a password and is therefore never printed."""
+
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    """S3 bucket of the replies."""
+
+    model: Annotated[str, AfterValidator(_existing_model)]
+    """Local folder, GGUF file or hub id."""
+
+    engine_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json_object)] = {}
+    """Passed to vLLM's `AsyncEngineArgs`; what stands here wins over what the worker would choose."""
+
+    max_concurrency: Annotated[int, Field(ge=1, le=4_096)] = 64
+    """Jobs that run at once; the others wait in Redis, where another worker can take them."""
+
+    worker_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = Field(default_factory=socket.gethostname)
+    """Names this worker in leases and logs."""
+
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
+    """Port of `/healthz` and `/metrics` on 127.0.0.1; 0 takes any free one."""
+
+    drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
+    """Time that running jobs get to finish after the first SIGTERM."""
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: naming every bad variable at once, without what it held.
+        """
+        try:
+            return cls()  # type: ignore[call-arg]
+        except ValidationError as error:
+            raise SettingsError([_explain(problem) for problem in error.errors(include_input=False)]) from None
+
+
+def _explain(problem: Any) -> str:
+    name = f"TLFIF_{str(problem['loc'][0]).upper()}"
+    if problem["type"] == "missing":
+        return f"{name} is missing; set it"
+    return f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}"

