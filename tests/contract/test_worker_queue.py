@@ -1,0 +1,212 @@
+"""The worker's end of the queue, held against a fake and a real Redis alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import fakeredis
+import pytest
+import redis
+import redis.asyncio
+
+from router_lambda.job import JOB_TTL_SECONDS, Job, cancel_key, job_key, lease_key
+from router_lambda.queue import Queue
+from tests.fakes import make_job
+from worker.errors import QueueUnavailable
+from worker.lua import LEASE_SECONDS
+from worker.queue import JobQueue
+
+
+class Side:
+    """One Redis, seen by two workers, a router and a test that looks at the keys."""
+
+    def __init__(self, server: fakeredis.FakeServer | str) -> None:
+        self._server = server
+        self.raw: redis.Redis = (
+            redis.Redis.from_url(server) if isinstance(server, str) else fakeredis.FakeRedis(server=server)
+        )
+        self.router = Queue(self.raw)
+        self.one, self.two = self.worker("one"), self.worker("two")
+
+    def worker(self, name: str) -> JobQueue:
+        """Return a further worker's view of the queue."""
+        if isinstance(self._server, str):
+            return JobQueue.from_url(self._server, name)
+        clients = [fakeredis.FakeAsyncRedis(server=self._server) for _ in range(2)]
+        return JobQueue(*clients, name)
+
+    def enqueue(self) -> Job:
+        """Queue a job as the router does."""
+        job = make_job(enqueued_at=time.time())
+        self.router.enqueue(job)
+        return job
+
+    def ready(self) -> list[bytes]:
+        """Return the ids that wait."""
+        ids = self.raw.lrange("queue:ready", 0, -1)
+        assert isinstance(ids, list)
+        return ids
+
+
+@pytest.fixture(params=["fake", "real"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    """Yield an empty queue on each kind of server."""
+    server = fakeredis.FakeServer(version=(6, 2)) if request.param == "fake" else request.getfixturevalue("redis_url")
+    made = Side(server)
+    yield made
+    for worker in (made.one, made.two):
+        await worker.aclose()
+    made.raw.close()
+
+
+async def popped(queue: JobQueue) -> str:
+    """Pop an id that must be there."""
+    found = await queue.pop()
+    assert found is not None
+    return found.decode()
+
+
+async def test_claimed_job_is_the_queued_one(side: Side) -> None:
+    """Pop and claim give the payload, the first attempt and the router's time, and take the lease."""
+    job = side.enqueue()
+    assert await popped(side.one) == job.id
+    claim = await side.one.claim(job.id)
+    assert (claim.state, claim.attempt, claim.enqueued_at) == ("run", 1, pytest.approx(job.enqueued_at))
+    assert Job.from_json(claim.payload) == job
+    assert side.raw.get(lease_key(job.id)) == b"one"
+    assert LEASE_SECONDS - 1 <= side.raw.ttl(lease_key(job.id)) <= LEASE_SECONDS
+
+
+async def test_ids_come_in_the_order_they_were_queued(side: Side) -> None:
+    """First in, first out."""
+    jobs = [side.enqueue() for _ in range(3)]
+    assert [await popped(side.one) for _ in jobs] == [job.id for job in jobs]
+
+
+async def test_pop_of_an_empty_queue_returns_nothing(side: Side) -> None:
+    """After its second of waiting it says so, and the next pop works."""
+    assert await side.one.pop() is None
+    job = side.enqueue()
+    assert await popped(side.one) == job.id
+
+
+async def test_only_one_worker_gets_a_job(side: Side) -> None:
+    """The second claim is told that the job is taken, and counts no attempt."""
+    job = side.enqueue()
+    await side.one.claim(job.id)
+    assert (await side.two.claim(job.id)).state == "taken"
+    assert side.raw.hget("queue:attempts", job.id) == b"1"
+
+
+async def test_acknowledging_leaves_nothing_behind(side: Side) -> None:
+    """Not one key remains of a finished job."""
+    job = side.enqueue()
+    side.raw.set(cancel_key(job.id), "1")
+    await side.one.claim(await popped(side.one))
+    assert await side.one.acknowledge(job.id)
+    assert side.raw.keys() == []
+
+
+async def test_only_the_holder_acknowledges(side: Side) -> None:
+    """A worker without the lease changes nothing."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    assert not await side.two.acknowledge(job.id)
+    assert side.raw.exists(job_key(job.id), lease_key(job.id)) == 2
+
+
+async def test_a_job_that_ended_is_gone(side: Side) -> None:
+    """A second entry in the ready list of a finished job is turned away and leaves no lease."""
+    job = side.enqueue()
+    await side.one.claim(job.id)
+    await side.one.acknowledge(job.id)
+    assert (await side.two.claim(job.id)).state == "gone"
+    assert side.raw.exists(lease_key(job.id)) == 0
+
+
+async def test_a_payload_that_ran_out_is_expired(side: Side) -> None:
+    """The worker that finds it holds the lease, so that exactly one tells the client."""
+    job = side.enqueue()
+    side.raw.delete(job_key(job.id))
+    claim = await side.one.claim(job.id)
+    assert (claim.state, claim.enqueued_at) == ("expired", pytest.approx(job.enqueued_at))
+    assert (await side.two.claim(job.id)).state == "taken"
+    assert await side.one.acknowledge(job.id)
+    assert "queue:open" not in side.raw.keys()
+
+
+async def test_a_payload_of_another_type_is_handed_over_empty(side: Side) -> None:
+    """A list under a job's key does not break the claim; as a job it is refused later."""
+    job = side.enqueue()
+    side.raw.delete(job_key(job.id))
+    side.raw.rpush(job_key(job.id), "what?")
+    claim = await side.one.claim(job.id)
+    assert (claim.state, claim.payload) == ("run", b"")
+    assert await side.one.acknowledge(job.id)
+
+
+async def test_renewing_extends_lease_and_payload(side: Side) -> None:
+    """Both live on while the job runs; what is not ours is reported."""
+    mine, other, gone = side.enqueue(), side.enqueue(), str(uuid4())
+    await side.one.claim(mine.id)
+    await side.two.claim(other.id)
+    side.raw.expire(lease_key(mine.id), 2)
+    side.raw.expire(job_key(mine.id), 2)
+    assert await side.one.renew([mine.id, other.id, gone]) == {other.id, gone}
+    assert side.raw.ttl(lease_key(mine.id)) > LEASE_SECONDS - 2
+    assert side.raw.ttl(job_key(mine.id)) > JOB_TTL_SECONDS - 5
+
+
+async def test_a_released_job_is_next_in_line(side: Side) -> None:
+    """It goes to the head of the queue, without a lease, and only its holder can do that."""
+    first, second = side.enqueue(), side.enqueue()
+    await side.one.claim(await popped(side.one))
+    assert not await side.two.release(first.id)
+    assert await side.one.release(first.id)
+    assert side.ready() == [first.id.encode(), second.id.encode()]
+    assert (await side.two.claim(await popped(side.two))).attempt == 2
+
+
+async def test_put_back_undoes_a_pop(side: Side) -> None:
+    """The order stays."""
+    first, second = side.enqueue(), side.enqueue()
+    await side.one.put_back((await popped(side.one)).encode())
+    assert side.ready() == [first.id.encode(), second.id.encode()]
+
+
+async def test_sweep_finds_what_nobody_has(side: Side) -> None:
+    """Popped and unclaimed comes back; waiting and leased stay as they are; a second sweep finds nothing."""
+    side.raw.flushall()
+    lost, leased, waiting = side.enqueue(), side.enqueue(), side.enqueue()
+    assert [await popped(side.one), await popped(side.one)] == [lost.id, leased.id]
+    await side.one.claim(leased.id)
+    assert await side.two.sweep() == 1
+    assert side.ready() == [waiting.id.encode(), lost.id.encode()]
+    assert await side.two.sweep() == 0
+
+
+async def test_sweep_finds_a_dead_worker_s_job(side: Side) -> None:
+    """Once its lease has run out, another worker gets it as the second attempt."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    side.raw.delete(lease_key(job.id))
+    assert await side.two.sweep() == 1
+    assert (await side.two.claim(await popped(side.two))).attempt == 2
+
+
+async def test_forgetting_an_id_that_names_no_job(side: Side) -> None:
+    """It leaves the open set, so that no sweep brings it back."""
+    side.raw.zadd("queue:open", {b"\xffgarbage": 1})
+    await side.one.forget(b"\xffgarbage")
+    assert await side.one.sweep() == 0
+
+
+async def test_an_unreachable_redis_is_reported_as_such() -> None:
+    """Every call says QueueUnavailable, within its bound."""
+    queue = JobQueue.from_url("redis://127.0.0.1:1/0", "one")
+    for call in (queue.pop(), queue.claim(str(uuid4())), queue.sweep(), queue.renew([str(uuid4())])):
+        with pytest.raises(QueueUnavailable):
+            await call
+    await queue.aclose()

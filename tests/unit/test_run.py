@@ -1,0 +1,350 @@
+"""One claimed job, on a queue and a bucket in memory: every way in which it can end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import fakeredis
+import pytest
+from structlog.testing import capture_logs
+
+from router_lambda.job import Job, job_key, lease_key, reply_key
+from router_lambda.queue import Queue
+from tests.fakes import FakeEngine, MemoryStore, away, make_job
+from worker import publisher
+from worker.errors import EngineDied, JobRejected
+from worker.health import Health
+from worker.queue import JobQueue
+from worker.run import MAX_ATTEMPTS, Run, Services
+
+
+@dataclass
+class World:
+    """A worker's surroundings, all in memory."""
+
+    server: fakeredis.FakeServer = field(default_factory=lambda: fakeredis.FakeServer(version=(6, 2)))
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        self.redis = fakeredis.FakeRedis(server=self.server)
+        clients = [fakeredis.FakeAsyncRedis(server=self.server) for _ in range(2)]
+        self.queue = JobQueue(*clients, "one")
+
+    def enqueue(self, **changed: Any) -> Job:
+        """Queue a job as the router does."""
+        job = make_job(enqueued_at=time.time(), **changed)
+        Queue(self.redis).enqueue(job)
+        return job
+
+    async def claimed(self, job_id: str) -> Run:
+        """Pop and claim."""
+        await self.queue.pop()
+        claim = await self.queue.claim(job_id)
+        return Run(job_id, claim, Services(self.engine, self.queue, self.store, self.health))
+
+    def reply(self, job_id: str) -> Any:
+        """Return the reply as a client reads it."""
+        return json.loads(self.store.objects[reply_key(job_id)][0])
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Yield a new world."""
+    made = World()
+    yield made
+    await made.queue.aclose()
+    made.redis.close()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make retries come at once."""
+    monkeypatch.setattr(publisher, "FIRST_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(publisher, "LONGEST_RETRY_SECONDS", 0.0)
+
+
+async def test_a_job_ends_done_and_leaves_nothing_in_redis(world: World) -> None:
+    """The whole text is in the reply, and the queue has forgotten the job."""
+    job = world.enqueue()
+    await (await world.claimed(job.id)).finish()
+    reply = world.reply(job.id)
+    assert (reply["status"], reply["choices"][0]["text"]) == ("done", "Hello world")
+    assert (reply["usage"], reply["attempt"]) == ({"prompt_tokens": 7, "completion_tokens": 3}, 1)
+    assert world.redis.keys() == []
+
+
+async def test_the_first_snapshot_goes_out_with_the_first_token(world: World) -> None:
+    """While the second token takes its time, the first is already readable."""
+    job = world.enqueue()
+    second = anyio.Event()
+
+    async def wait_before_second(step: int) -> None:
+        if step == 1:
+            await second.wait()
+
+    world.engine.before_step = wait_before_second
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run.finish)
+        while not world.store.written:
+            await anyio.lowlevel.checkpoint()
+        assert world.reply(job.id)["status"] == "streaming"
+        assert world.reply(job.id)["choices"][0]["text"] == "Hel"
+        second.set()
+    assert world.reply(job.id)["status"] == "done"
+
+
+async def test_one_upload_at_a_time_and_the_newest_state_wins(world: World) -> None:
+    """Tokens that arrive during an upload wait for the next one; none of them has its own."""
+    job = world.enqueue()
+    world.engine.texts = [f"{number} " for number in range(500)]
+    world.store.gate = anyio.Event()
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run.finish)
+        while not world.engine.closed:
+            await anyio.lowlevel.checkpoint()
+        world.store.gate.set()
+    assert len(world.store.written) == 2
+    assert world.reply(job.id)["usage"]["completion_tokens"] == 500
+
+
+async def test_the_visible_text_never_shrinks(world: World) -> None:
+    """Each snapshot begins with the one before."""
+    job = world.enqueue()
+    world.engine.texts = ["größer " * 20 for _ in range(200)]
+    await (await world.claimed(job.id)).finish()
+    texts = [json.loads(body)["choices"][0]["text"] for body in world.store.written]
+    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+
+
+async def test_a_job_that_the_engine_refuses_fails_with_the_reason(world: World) -> None:
+    """The engine's code and sentence reach the client; the job is done with."""
+    job = world.enqueue()
+
+    async def refuse(_step: int) -> None:
+        raise JobRejected("prompt_too_long", "too long for this model")
+
+    world.engine.before_step = refuse
+    await (await world.claimed(job.id)).finish()
+    reply = world.reply(job.id)
+    assert reply["status"] == "failed"
+    assert reply["error"] == {"code": "prompt_too_long", "message": "too long for this model"}
+    assert world.redis.keys() == []
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"not json", b"\xff\xfe", b"[]", b'{"prompt": 1}', b"[" * 10_000 + b"]" * 10_000]
+)
+async def test_a_malformed_job_fails_and_is_forgotten(world: World, payload: bytes) -> None:
+    """Nothing that lies under a job's key can stop the worker."""
+    job = world.enqueue()
+    world.redis.set(job_key(job.id), payload)
+    await (await world.claimed(job.id)).finish()
+    assert world.reply(job.id)["error"]["code"] == "invalid_job"
+    assert world.engine.started == []
+    assert world.redis.keys() == []
+
+
+async def test_a_reply_path_elsewhere_is_refused(world: World) -> None:
+    """A job cannot make the worker write outside its bucket and prefix."""
+    job = world.enqueue(reply_path="s3://other/replies/x.json")
+    await (await world.claimed(job.id)).finish()
+    assert "reply_path must be" in world.reply(job.id)["error"]["message"]
+    assert list(world.store.objects) == [reply_key(job.id)]
+
+
+async def test_a_job_under_another_id_is_refused(world: World) -> None:
+    """The key decides who a job is."""
+    job, other = world.enqueue(), make_job()
+    world.redis.set(job_key(job.id), other.to_json())
+    await (await world.claimed(job.id)).finish()
+    assert world.reply(job.id)["error"]["code"] == "invalid_job"
+
+
+async def test_an_expired_job_says_so(world: World) -> None:
+    """A payload that ran out becomes an `expired` reply."""
+    job = world.enqueue()
+    world.redis.delete(job_key(job.id))
+    await (await world.claimed(job.id)).finish()
+    assert (world.reply(job.id)["status"], world.reply(job.id)["error"]["code"]) == ("expired", "expired")
+    assert world.redis.keys() == []
+
+
+async def test_a_bug_fails_the_job_and_keeps_the_prompt_out_of_the_log(world: World) -> None:
+    """An unforeseen exception costs one job; its message, which may quote the prompt, is not logged."""
+    job = world.enqueue(prompt="my secret")
+
+    async def trip(_step: int) -> None:
+        raise KeyError(job.prompt)
+
+    world.engine.before_step = trip
+    with capture_logs() as logs:
+        await (await world.claimed(job.id)).finish()
+    assert world.reply(job.id)["error"]["code"] == "internal_error"
+    assert "my secret" not in str(logs)
+    assert any(entry.get("error") == "KeyError" for entry in logs)
+
+
+async def test_snapshots_are_skipped_while_s3_is_away_and_the_final_write_is_not(world: World) -> None:
+    """Generation goes on without S3; the final document is tried until it is in, then the job is acknowledged."""
+    job = world.enqueue()
+    world.store.failures = away(5)
+    await (await world.claimed(job.id)).finish()
+    assert world.reply(job.id)["status"] == "done"
+    assert world.health.components["s3"] == "ok"
+    assert world.redis.keys() == []
+
+
+async def test_a_dying_engine_hands_the_job_back(world: World) -> None:
+    """The text so far is written, the job waits again, and the daemon hears of it."""
+    job = world.enqueue()
+
+    async def die(step: int) -> None:
+        if step == 2:
+            raise EngineDied("killed by the test")
+
+    world.engine.before_step = die
+    with pytest.raises(EngineDied):
+        await (await world.claimed(job.id)).finish()
+    assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == ("streaming", "Hello ")
+    assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
+    assert not world.redis.exists(lease_key(job.id))
+
+
+async def test_a_cancelled_run_hands_the_job_back_and_closes_its_stream(world: World) -> None:
+    """What a drain does to a job that takes too long; the engine's request is closed."""
+    job = world.enqueue()
+    reached = anyio.Event()
+
+    async def hang(step: int) -> None:
+        if step == 1:
+            reached.set()
+            await anyio.sleep_forever()
+
+    world.engine.before_step = hang
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run.finish)
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+    assert world.engine.closed == [job.id]
+    assert world.reply(job.id)["choices"][0]["text"] == "Hel"
+    assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
+
+
+async def test_a_disowned_run_writes_nothing_more(world: World) -> None:
+    """After its lease is lost, neither reply nor queue hears of it."""
+    job = world.enqueue()
+    reached = anyio.Event()
+
+    async def hang(step: int) -> None:
+        if step == 1:
+            reached.set()
+            await anyio.sleep_forever()
+
+    world.engine.before_step = hang
+    world.store.gate = anyio.Event()
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run.finish)
+        await reached.wait()
+        run.disown()
+        tasks.cancel_scope.cancel()
+    assert world.store.written == []
+    assert world.redis.lrange("queue:ready", 0, -1) == []
+
+
+async def test_a_reply_that_somebody_else_writes_stops_the_run(world: World) -> None:
+    """The conflict ends the generation; the other's document stays, and the job is looked at again."""
+    job = world.enqueue()
+    world.store.objects[reply_key(job.id)] = (b'{"status": "streaming"}', "their-etag", "their-run")
+
+    async def hang(step: int) -> None:
+        if step == 1:
+            await anyio.sleep_forever()
+
+    world.engine.before_step = hang
+    await (await world.claimed(job.id)).finish()
+    assert world.engine.closed == [job.id]
+    assert world.store.written == []
+    assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
+
+
+async def interrupted(world: World) -> Job:
+    """Let a worker die after its first snapshot."""
+    job = world.enqueue()
+
+    async def die(step: int) -> None:
+        if step == 1:
+            raise EngineDied("killed by the test")
+
+    world.engine.before_step = die
+    with pytest.raises(EngineDied):
+        await (await world.claimed(job.id)).finish()
+    world.engine.before_step = None
+    return job
+
+
+async def test_a_job_interrupted_after_its_first_text_keeps_it_and_fails(world: World) -> None:
+    """Generating anew could contradict what the client has read."""
+    job = await interrupted(world)
+    await (await world.claimed(job.id)).finish()
+    reply = world.reply(job.id)
+    assert (reply["status"], reply["error"]["code"]) == ("failed", "interrupted")
+    assert (reply["choices"][0]["text"], reply["attempt"]) == ("Hel", 2)
+    assert world.redis.keys() == []
+
+
+async def test_a_job_interrupted_before_its_first_text_runs_again(world: World) -> None:
+    """Nobody has seen anything, so nothing is lost."""
+    job = world.enqueue()
+
+    async def die(_step: int) -> None:
+        raise EngineDied("killed by the test")
+
+    world.engine.before_step = die
+    with pytest.raises(EngineDied):
+        await (await world.claimed(job.id)).finish()
+    world.engine.before_step = None
+    await (await world.claimed(job.id)).finish()
+    assert (world.reply(job.id)["status"], world.reply(job.id)["attempt"]) == ("done", 2)
+
+
+async def test_a_job_that_was_finished_but_not_acknowledged_is_only_acknowledged(world: World) -> None:
+    """The final document of the first attempt stands."""
+    job = world.enqueue()
+    final = json.dumps({"status": "done"}).encode()
+    world.redis.hset("queue:attempts", job.id, "1")
+    world.store.objects[reply_key(job.id)] = (final, "etag", "their-run")
+    await (await world.claimed(job.id)).finish()
+    assert world.store.objects[reply_key(job.id)][0] == final
+    assert (world.engine.started, world.redis.keys()) == ([], [])
+
+
+async def test_too_many_attempts_end_the_job(world: World) -> None:
+    """What kills its workers does not kill a fourth."""
+    job = world.enqueue()
+    world.redis.hset("queue:attempts", job.id, str(MAX_ATTEMPTS))
+    await (await world.claimed(job.id)).finish()
+    assert world.reply(job.id)["error"]["code"] == "too_many_attempts"
+    assert world.engine.started == []
+
+
+async def test_a_finished_job_has_one_log_line_without_its_text(world: World) -> None:
+    """Id, status, latencies and tokens; never a prompt or an answer."""
+    job = world.enqueue(prompt="my secret")
+    with capture_logs() as logs:
+        await (await world.claimed(job.id)).finish()
+    (line,) = [entry for entry in logs if entry["event"] == "job finished"]
+    assert (line["job"], line["status"], line["completion_tokens"]) == (job.id, "done", 3)
+    assert {"queue_ms", "first_token_ms", "total_ms", "prompt_tokens", "attempt"} <= line.keys()
+    assert "my secret" not in str(logs)
+    assert "world" not in str(logs)

@@ -1,0 +1,90 @@
+"""The worker's settings: defaults, every error at once, secrets masked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.errors import SettingsError
+from worker.settings import Settings
+
+NEEDED = {"TLFIF_REDIS_URL": "redis://:hunter2@127.0.0.1:6379/0", "TLFIF_BUCKET": "replies", "TLFIF_MODEL": "org/model"}
+
+
+@pytest.fixture(autouse=True)
+def only_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test from an environment with the needed variables and no other of ours."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TLFIF_{name.upper()}", raising=False)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_defaults() -> None:
+    """What is not set has the documented default."""
+    settings = Settings.from_environment()
+    assert (settings.http_port, settings.max_concurrency, settings.drain_seconds) == (8000, 64, 30.0)
+    assert settings.engine_args == {}
+
+
+def test_every_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six mistakes give six problems, each with the variable's name and what to do."""
+    monkeypatch.delenv("TLFIF_BUCKET")
+    monkeypatch.setenv("TLFIF_REDIS_URL", "http://:hunter2@host")
+    monkeypatch.setenv("TLFIF_MODEL", "/does/not/exist")
+    monkeypatch.setenv("TLFIF_ENGINE_ARGS", "{'dtype': 'half'}")
+    monkeypatch.setenv("TLFIF_HTTP_PORT", "eighty")
+    monkeypatch.setenv("TLFIF_MAX_CONCURRENCY", "0")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment()
+    named = {problem.split()[0] for problem in caught.value.problems}
+    assert named == {
+        "TLFIF_BUCKET",
+        "TLFIF_REDIS_URL",
+        "TLFIF_MODEL",
+        "TLFIF_ENGINE_ARGS",
+        "TLFIF_HTTP_PORT",
+        "TLFIF_MAX_CONCURRENCY",
+    }
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["[1]", '"x"', "{", "3"])
+def test_engine_args_must_be_an_object(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Whatever is no JSON object is refused by name."""
+    monkeypatch.setenv("TLFIF_ENGINE_ARGS", value)
+    with pytest.raises(SettingsError, match="TLFIF_ENGINE_ARGS is wrong: must be a JSON object"):
+        Settings.from_environment()
+
+
+def test_engine_args_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON types arrive as they are."""
+    monkeypatch.setenv("TLFIF_ENGINE_ARGS", '{"dtype": "half", "max_model_len": 2048}')
+    assert Settings.from_environment().engine_args == {"dtype": "half", "max_model_len": 2048}
+
+
+def test_an_existing_folder_is_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A path is checked, a hub id is not."""
+    monkeypatch.setenv("TLFIF_MODEL", str(tmp_path))
+    assert Settings.from_environment().model == str(tmp_path)
+
+
+def test_the_password_is_never_shown() -> None:
+    """Neither repr nor str shows what the Redis URL holds."""
+    settings = Settings.from_environment()
+    assert "hunter2" not in repr(settings) + str(settings)
+    assert settings.redis_url.get_secret_value().endswith("@127.0.0.1:6379/0")
+
+
+def test_settings_never_change() -> None:
+    """They are frozen."""
+    settings = Settings.from_environment()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.bucket = "other"  # type: ignore[misc]
+
+
+def test_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`TLFIF_ENGINE_ARGS=` in a unit file means the default."""
+    monkeypatch.setenv("TLFIF_ENGINE_ARGS", "")
+    assert Settings.from_environment().engine_args == {}
