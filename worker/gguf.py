@@ -1,7 +1,7 @@
 """Turns a GGUF file, which vLLM 0.32 cannot run by itself, into a folder of safetensors: once, then cached.
 
-The conversion runs as `python -m worker.gguf SOURCE TARGET`, so that neither torch nor its gigabyte of memory ever
-enters the process that asked.
+The conversion runs as `python -m worker.gguf SOURCE TARGET`, so that neither torch nor its gigabyte of memory
+ever enters the process that asked.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ROOT: Final = Path(__file__).resolve().parents[1]
 def converted(gguf: Path) -> Path:
     """Return the folder that holds `gguf` as safetensors, converting it now if nobody has done so before.
 
-    Blocks for about 20 s per 100 MB the first time. Two processes may ask at once: the second waits for the first.
+    Blocks for about 20 s per 100 MB the first time. Two processes may ask at once: the second waits.
 
     Raises:
-        SettingsError: the file is missing or is no GGUF of a causal language model that transformers can read.
+        SettingsError: the file is missing, or is no GGUF of a language model that transformers can read.
     """
     try:
         target = _cache_folder() / f"{gguf.stem}-{_digest(gguf)}"
@@ -93,14 +93,14 @@ def _end_with_parent() -> None:
     """End this process when its input is closed, which happens when the process that asked has ended."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # not sys.stdin itself: its lock would crash a normal exit
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
 def _convert_once(gguf: Path, target: Path) -> None:
-    """Convert unless another process has done so meanwhile; a half-written folder never gets the final name."""
+    """Convert unless another process has just done so; a half-written folder never gets the final name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     with target.with_name(f".{target.name}.lock").open("w") as lock:
@@ -113,15 +113,15 @@ def _convert_once(gguf: Path, target: Path) -> None:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import torch  # noqa: PLC0415 - the process that asks must not load it
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # float16 keeps more of the dequantised weights than bfloat16 would, for engines that compute in float32.
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float16)
     # The weights are plain numbers by now; with these left in place vLLM would look for quantised ones.
     del model.config.quantization_config
-    model.hf_quantizer = None
+    model.hf_quantizer = None  # type: ignore[assignment]
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

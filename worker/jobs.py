@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from router_lambda.job import is_job_id
 from worker import metrics
 from worker.backoff import delays
-from worker.errors import QueueUnavailable
+from worker.errors import EngineDied, QueueUnavailable
 from worker.lua import LEASE_SECONDS
 from worker.run import Run, Services
 
@@ -51,12 +51,8 @@ class Jobs:
         while not self.draining:
             await self._slots.acquire()
             try:
-                popped = await self._queue.pop()
-                self._services.health.ok("redis")
+                popped = await self._next()
                 waits = delays(0.2, 10.0)
-                if popped is not None and self.draining:
-                    await self._queue.put_back(popped)
-                    popped = None
             except QueueUnavailable as error:
                 self._services.health.failed("redis", error)
                 popped = None
@@ -66,6 +62,19 @@ class Jobs:
                 self._slots.release()
             else:
                 tasks.start_soon(self._run, popped, name=f"job {popped.decode('ascii', 'replace')}")
+
+    async def _next(self) -> bytes | None:
+        """Pop an id; one that comes while draining goes back.
+
+        Shielded, because a BLPOP that is cancelled while an id is on its way loses it until the next sweep.
+        """
+        with anyio.CancelScope(shield=True):
+            popped = await self._queue.pop()
+            self._services.health.ok("redis")
+            if popped is not None and self.draining:
+                await self._queue.put_back(popped)
+                return None
+            return popped
 
     async def _run(self, popped: bytes) -> None:
         with anyio.CancelScope() as scope:
@@ -99,6 +108,11 @@ class Jobs:
         metrics.RUNNING.set(self.running)
         try:
             await run.finish()
+        except BaseException as end:
+            if isinstance(end, EngineDied):
+                self.drain()  # before the job goes back, or this worker would pop it again
+            await run.hand_back()
+            raise
         finally:
             del self._running[job_id]
             metrics.RUNNING.set(self.running)

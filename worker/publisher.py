@@ -83,8 +83,8 @@ class Publisher:
                 log.warning("snapshot skipped", job=self._reply.id, reason=str(error))
             self._pacing.uploaded(size, time.monotonic())
 
-    async def write_final(self) -> None:
-        """Write the document as it is now, however long S3 takes to accept it.
+    async def write_last(self) -> None:
+        """Write the document as it is now, once no more snapshots are taken, however long S3 needs to accept it.
 
         Raises:
             ReplyConflict: somebody else wrote the reply.

@@ -53,18 +53,19 @@ class Document:
 
     def parts(self, part_bytes: int) -> Iterator[bytes]:
         """Yield the document cut into parts of `part_bytes`, the last one shorter, holding one part at a time."""
-        part = bytearray()
+        pieces: list[memoryview] = []
+        room = part_bytes
         for block in self.blocks:
             rest = memoryview(block)
             while rest:
-                taken = rest[: part_bytes - len(part)]
-                part += taken
-                rest = rest[len(taken) :]
-                if len(part) == part_bytes:
-                    yield bytes(part)
-                    part.clear()
-        if part:
-            yield bytes(part)
+                pieces.append(rest[:room])
+                rest = rest[room:]
+                room -= len(pieces[-1])
+                if room == 0:
+                    yield b"".join(pieces)
+                    pieces, room = [], part_bytes
+        if pieces:
+            yield b"".join(pieces)
 
 
 class Reply:

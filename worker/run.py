@@ -44,7 +44,7 @@ class Services:
 
 
 class Run:
-    """One claimed job. Cancelling `finish` hands the job back, unless `disown` was called before."""
+    """One claimed job: `finish` it, or `hand_back` what came of it when that is interrupted."""
 
     def __init__(self, job_id: str, claim: Claim, services: Services) -> None:
         self.id = job_id
@@ -52,6 +52,7 @@ class Run:
         self._services = services
         self._clock = _steady_clock()
         self._owned = True
+        self._delivered = False
         self._reply = Reply(
             job_id,
             services.engine.model,
@@ -69,23 +70,26 @@ class Run:
         """Bring the job to its final reply and acknowledge it.
 
         Raises:
-            EngineDied: the engine is gone; the job has been handed back.
+            EngineDied: the engine is gone.
         """
         try:
             earlier = await self._earlier_reply()
-            if earlier is None or earlier["status"] not in FINAL_STATUSES:
+            if earlier is None or earlier.get("status") not in FINAL_STATUSES:
                 await self._answer(earlier)
-                await self._publisher.write_final()
-                self._report()
+                await self._deliver()
             await self._acknowledge()
         except ReplyConflict as conflict:
             log.warning("another run writes this reply", job=self.id, reason=str(conflict))
             await self._release()
-        except BaseException:
-            # Cancelled, or the engine died: the next worker should find what there is, and soon.
-            with anyio.move_on_after(HAND_BACK_SECONDS, shield=True):
+
+    async def hand_back(self) -> None:
+        """Write what there is and let the next worker have the job, soon; nothing if it was disowned.
+
+        Shielded from cancellation, and bounded instead.
+        """
+        with anyio.move_on_after(HAND_BACK_SECONDS, shield=True):
+            if self._owned:
                 await self._hand_back()
-            raise
 
     async def _earlier_reply(self) -> dict[str, Any] | None:
         """Read what an earlier attempt has written, if there was one."""
@@ -97,7 +101,10 @@ class Run:
             return None
         document, etag = found
         self._publisher.continue_from(etag)
-        earlier: dict[str, Any] = json.loads(document)
+        try:
+            earlier: dict[str, Any] = json.loads(document)
+        except ValueError:  # not written by a worker: nothing of it can be kept
+            earlier = {}
         return earlier
 
     async def _answer(self, earlier: dict[str, Any] | None) -> None:
@@ -158,19 +165,24 @@ class Run:
             self._services.health.failed("redis", error)
 
     async def _hand_back(self) -> None:
-        if not self._owned:
-            return
         try:
-            if self._reply.first_token_ms is not None or self._reply.is_final:
-                await self._publisher.write_final()
+            if self._reply.is_final:
+                await self._deliver()
+                await self._acknowledge()
+                return
+            if self._reply.first_token_ms is not None:
+                await self._publisher.write_last()
         except ReplyConflict as conflict:
             log.warning("another run writes this reply", job=self.id, reason=str(conflict))
-        if self._reply.is_final:
+        log.info("job handed back", job=self.id)
+        await self._release()
+
+    async def _deliver(self) -> None:
+        """Write the final document, once."""
+        if not self._delivered:
+            await self._publisher.write_last()
+            self._delivered = True
             self._report()
-            await self._acknowledge()
-        else:
-            log.info("job handed back", job=self.id)
-            await self._release()
 
     def _report(self) -> None:
         """Log and count the finished job; its text stays out of both."""

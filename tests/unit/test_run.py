@@ -49,9 +49,21 @@ class World:
         claim = await self.queue.claim(job_id)
         return Run(job_id, claim, Services(self.engine, self.queue, self.store, self.health))
 
+    async def run(self, job_id: str) -> None:
+        """Claim and run a job as `Jobs` does."""
+        await _finish_or_hand_back(await self.claimed(job_id))
+
     def reply(self, job_id: str) -> Any:
         """Return the reply as a client reads it."""
         return json.loads(self.store.objects[reply_key(job_id)][0])
+
+
+async def _finish_or_hand_back(run: Run) -> None:
+    try:
+        await run.finish()
+    except BaseException:
+        await run.hand_back()
+        raise
 
 
 @pytest.fixture
@@ -73,7 +85,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_job_ends_done_and_leaves_nothing_in_redis(world: World) -> None:
     """The whole text is in the reply, and the queue has forgotten the job."""
     job = world.enqueue()
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     reply = world.reply(job.id)
     assert (reply["status"], reply["choices"][0]["text"]) == ("done", "Hello world")
     assert (reply["usage"], reply["attempt"]) == ({"prompt_tokens": 7, "completion_tokens": 3}, 1)
@@ -92,7 +104,7 @@ async def test_the_first_snapshot_goes_out_with_the_first_token(world: World) ->
     world.engine.before_step = wait_before_second
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run.finish)
+        tasks.start_soon(_finish_or_hand_back, run)
         while not world.store.written:
             await anyio.lowlevel.checkpoint()
         assert world.reply(job.id)["status"] == "streaming"
@@ -108,7 +120,7 @@ async def test_one_upload_at_a_time_and_the_newest_state_wins(world: World) -> N
     world.store.gate = anyio.Event()
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run.finish)
+        tasks.start_soon(_finish_or_hand_back, run)
         while not world.engine.closed:
             await anyio.lowlevel.checkpoint()
         world.store.gate.set()
@@ -120,7 +132,7 @@ async def test_the_visible_text_never_shrinks(world: World) -> None:
     """Each snapshot begins with the one before."""
     job = world.enqueue()
     world.engine.texts = ["größer " * 20 for _ in range(200)]
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     texts = [json.loads(body)["choices"][0]["text"] for body in world.store.written]
     assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
 
@@ -133,7 +145,7 @@ async def test_a_job_that_the_engine_refuses_fails_with_the_reason(world: World)
         raise JobRejected("prompt_too_long", "too long for this model")
 
     world.engine.before_step = refuse
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     reply = world.reply(job.id)
     assert reply["status"] == "failed"
     assert reply["error"] == {"code": "prompt_too_long", "message": "too long for this model"}
@@ -147,7 +159,7 @@ async def test_a_malformed_job_fails_and_is_forgotten(world: World, payload: byt
     """Nothing that lies under a job's key can stop the worker."""
     job = world.enqueue()
     world.redis.set(job_key(job.id), payload)
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.reply(job.id)["error"]["code"] == "invalid_job"
     assert world.engine.started == []
     assert world.redis.keys() == []
@@ -156,7 +168,7 @@ async def test_a_malformed_job_fails_and_is_forgotten(world: World, payload: byt
 async def test_a_reply_path_elsewhere_is_refused(world: World) -> None:
     """A job cannot make the worker write outside its bucket and prefix."""
     job = world.enqueue(reply_path="s3://other/replies/x.json")
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert "reply_path must be" in world.reply(job.id)["error"]["message"]
     assert list(world.store.objects) == [reply_key(job.id)]
 
@@ -165,7 +177,7 @@ async def test_a_job_under_another_id_is_refused(world: World) -> None:
     """The key decides who a job is."""
     job, other = world.enqueue(), make_job()
     world.redis.set(job_key(job.id), other.to_json())
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.reply(job.id)["error"]["code"] == "invalid_job"
 
 
@@ -173,7 +185,7 @@ async def test_an_expired_job_says_so(world: World) -> None:
     """A payload that ran out becomes an `expired` reply."""
     job = world.enqueue()
     world.redis.delete(job_key(job.id))
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert (world.reply(job.id)["status"], world.reply(job.id)["error"]["code"]) == ("expired", "expired")
     assert world.redis.keys() == []
 
@@ -187,7 +199,7 @@ async def test_a_bug_fails_the_job_and_keeps_the_prompt_out_of_the_log(world: Wo
 
     world.engine.before_step = trip
     with capture_logs() as logs:
-        await (await world.claimed(job.id)).finish()
+        await world.run(job.id)
     assert world.reply(job.id)["error"]["code"] == "internal_error"
     assert "my secret" not in str(logs)
     assert any(entry.get("error") == "KeyError" for entry in logs)
@@ -197,7 +209,7 @@ async def test_snapshots_are_skipped_while_s3_is_away_and_the_final_write_is_not
     """Generation goes on without S3; the final document is tried until it is in, then the job is acknowledged."""
     job = world.enqueue()
     world.store.failures = away(5)
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.reply(job.id)["status"] == "done"
     assert world.health.components["s3"] == "ok"
     assert world.redis.keys() == []
@@ -213,7 +225,7 @@ async def test_a_dying_engine_hands_the_job_back(world: World) -> None:
 
     world.engine.before_step = die
     with pytest.raises(EngineDied):
-        await (await world.claimed(job.id)).finish()
+        await world.run(job.id)
     assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == ("streaming", "Hello ")
     assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
     assert not world.redis.exists(lease_key(job.id))
@@ -232,7 +244,7 @@ async def test_a_cancelled_run_hands_the_job_back_and_closes_its_stream(world: W
     world.engine.before_step = hang
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run.finish)
+        tasks.start_soon(_finish_or_hand_back, run)
         await reached.wait()
         tasks.cancel_scope.cancel()
     assert world.engine.closed == [job.id]
@@ -254,7 +266,7 @@ async def test_a_disowned_run_writes_nothing_more(world: World) -> None:
     world.store.gate = anyio.Event()
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run.finish)
+        tasks.start_soon(_finish_or_hand_back, run)
         await reached.wait()
         run.disown()
         tasks.cancel_scope.cancel()
@@ -272,7 +284,7 @@ async def test_a_reply_that_somebody_else_writes_stops_the_run(world: World) -> 
             await anyio.sleep_forever()
 
     world.engine.before_step = hang
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.engine.closed == [job.id]
     assert world.store.written == []
     assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
@@ -288,7 +300,7 @@ async def interrupted(world: World) -> Job:
 
     world.engine.before_step = die
     with pytest.raises(EngineDied):
-        await (await world.claimed(job.id)).finish()
+        await world.run(job.id)
     world.engine.before_step = None
     return job
 
@@ -296,7 +308,7 @@ async def interrupted(world: World) -> Job:
 async def test_a_job_interrupted_after_its_first_text_keeps_it_and_fails(world: World) -> None:
     """Generating anew could contradict what the client has read."""
     job = await interrupted(world)
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     reply = world.reply(job.id)
     assert (reply["status"], reply["error"]["code"]) == ("failed", "interrupted")
     assert (reply["choices"][0]["text"], reply["attempt"]) == ("Hel", 2)
@@ -312,9 +324,9 @@ async def test_a_job_interrupted_before_its_first_text_runs_again(world: World) 
 
     world.engine.before_step = die
     with pytest.raises(EngineDied):
-        await (await world.claimed(job.id)).finish()
+        await world.run(job.id)
     world.engine.before_step = None
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert (world.reply(job.id)["status"], world.reply(job.id)["attempt"]) == ("done", 2)
 
 
@@ -324,7 +336,7 @@ async def test_a_job_that_was_finished_but_not_acknowledged_is_only_acknowledged
     final = json.dumps({"status": "done"}).encode()
     world.redis.hset("queue:attempts", job.id, "1")
     world.store.objects[reply_key(job.id)] = (final, "etag", "their-run")
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.store.objects[reply_key(job.id)][0] == final
     assert (world.engine.started, world.redis.keys()) == ([], [])
 
@@ -333,7 +345,7 @@ async def test_too_many_attempts_end_the_job(world: World) -> None:
     """What kills its workers does not kill a fourth."""
     job = world.enqueue()
     world.redis.hset("queue:attempts", job.id, str(MAX_ATTEMPTS))
-    await (await world.claimed(job.id)).finish()
+    await world.run(job.id)
     assert world.reply(job.id)["error"]["code"] == "too_many_attempts"
     assert world.engine.started == []
 
@@ -342,7 +354,7 @@ async def test_a_finished_job_has_one_log_line_without_its_text(world: World) ->
     """Id, status, latencies and tokens; never a prompt or an answer."""
     job = world.enqueue(prompt="my secret")
     with capture_logs() as logs:
-        await (await world.claimed(job.id)).finish()
+        await world.run(job.id)
     (line,) = [entry for entry in logs if entry["event"] == "job finished"]
     assert (line["job"], line["status"], line["completion_tokens"]) == (job.id, "done", 3)
     assert {"queue_ms", "first_token_ms", "total_ms", "prompt_tokens", "attempt"} <= line.keys()

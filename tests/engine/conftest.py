@@ -1,0 +1,18 @@
+"""One real vLLM on the CPU for all engine tests, with the demo's model in float32, whose greedy text is stable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from local.model import default_model
+from worker.vllm_engine import VllmEngine
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engine() -> AsyncIterator[VllmEngine]:
+    """Yield the engine; it starts once and takes some seconds."""
+    started = await VllmEngine.start(str(default_model()), {"dtype": "float32", "max_model_len": 2_048})
+    yield started
+    await started.stop()
