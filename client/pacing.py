@@ -1,0 +1,50 @@
+"""Decides how long to wait before looking at the reply again.
+
+Each unchanged answer stretches the interval by a quarter, which keeps it near a fifth of the silence so far.
+News is late by at most that share of the wait for it, and the requests of a silence grow with its logarithm,
+until the interval reaches its bound. News makes it short again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+SHORTEST_SECONDS: Final = 0.05
+"""Interval while text arrives; the worker writes no oftener than this."""
+
+LONGEST_SECONDS: Final = 2.0
+"""Bound while nothing changes, such as when a GPU boots."""
+
+STRETCH: Final = 1.25
+
+FIRST_BACKOFF_SECONDS: Final = 0.25
+LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+
+class Pacing:
+    """Remembers the last interval of one reply, in seconds. `chance` draws from [0, 1)."""
+
+    def __init__(self, chance: Callable[[], float]) -> None:
+        self._chance = chance
+        self._interval = SHORTEST_SECONDS
+        self._backoff = FIRST_BACKOFF_SECONDS
+
+    def changed(self) -> float:
+        """Return the wait after a new snapshot."""
+        self._interval = SHORTEST_SECONDS
+        self._backoff = FIRST_BACKOFF_SECONDS
+        return self._interval
+
+    def unchanged(self) -> float:
+        """Return the wait after an answer without news."""
+        interval = self._interval
+        self._interval = min(interval * STRETCH, LONGEST_SECONDS)
+        self._backoff = FIRST_BACKOFF_SECONDS
+        return interval
+
+    def broken(self) -> float:
+        """Return the wait after a failed try: doubling, and spread so that clients drift apart."""
+        backoff = self._backoff
+        self._backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        return backoff * (0.5 + self._chance() / 2)

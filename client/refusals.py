@@ -1,0 +1,89 @@
+"""Turns an error answer of the gateway into the error that tells its reader what to do."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx
+
+from client.errors import BadRequest, Busy, NotAuthorized, NotFound, Refused
+from router_lambda.job import FieldError
+
+_LONGEST_QUOTE: Final = 300
+"""Characters shown of any text that the service chose."""
+
+
+def refusal(response: httpx.Response) -> Refused:
+    """Read an answer that is no success; what RFC 9457 adds goes into the message."""
+    problem = _problem(response)
+    status = response.status_code
+    request_id = _quote(problem.get("request_id") or response.headers.get("x-request-id", ""))
+    said = _quote(problem.get("detail") or problem.get("title") or "")
+    said = f"{status}: {said}" if said else str(status)
+    match status:
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return BadRequest(
+                f"the service does not accept the request ({said})",
+                status=status,
+                request_id=request_id,
+                errors=_field_errors(problem),
+            )
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return NotAuthorized(
+                f"the service does not accept the token ({said}); put a fresh one into TLFIF_TOKEN",
+                status=status,
+                request_id=request_id,
+            )
+        case HTTPStatus.NOT_FOUND:
+            return NotFound(
+                f"the service has nothing at that address ({said}); check --url, its path included",
+                status=status,
+                request_id=request_id,
+            )
+        case HTTPStatus.TOO_MANY_REQUESTS | HTTPStatus.SERVICE_UNAVAILABLE:
+            seconds = _retry_after(response)
+            when = "later" if seconds is None else f"in {seconds} s"
+            return Busy(
+                f"the service takes no request right now ({said}); try again {when}",
+                status=status,
+                request_id=request_id,
+                retry_after_seconds=seconds,
+            )
+    return Refused(
+        f"the service failed on the request ({said}); check --url, or ask whoever runs it",
+        status=status,
+        request_id=request_id,
+    )
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    """Return the RFC 9457 members; none when the answer is none, such as a proxy's page."""
+    if response.headers.get("content-type", "").partition(";")[0].strip() != "application/problem+json":
+        return {}
+    try:
+        problem = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return {}
+    return problem if isinstance(problem, dict) else {}
+
+
+def _field_errors(problem: dict[str, Any]) -> list[FieldError]:
+    errors = problem.get("errors")
+    return [
+        FieldError(_quote(error.get("field", "")), _quote(error.get("message", "")))
+        for error in (errors if isinstance(errors, list) else [])
+        if isinstance(error, dict)
+    ]
+
+
+def _quote(text: object) -> str:
+    """Make text from outside fit for one line of a terminal."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
+
+
+def _retry_after(response: httpx.Response) -> int | None:
+    value = response.headers.get("retry-after", "")
+    return int(value) if value.isdecimal() and value.isascii() else None

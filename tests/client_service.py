@@ -1,0 +1,132 @@
+"""What the client meets in unit tests: a scripted gateway and store, and a clock that only sleeping moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from enum import Enum
+from typing import Any
+
+import httpx
+
+from client.session import Client
+
+URL = "https://gateway.test/prod"
+TOKEN = "sesame-token"
+JOB_ID = "5f0c1d2e-3a4b-4c5d-8e6f-708192a3b4c5"
+REPLY_URL = f"https://store.test/replies/{JOB_ID}.json?X-Amz-Signature=secret-signature"
+
+
+def reply(*texts: str, status: str = "streaming", **fields: Any) -> dict[str, Any]:
+    """Return a reply document with one choice for each text."""
+    reason = "stop" if status == "done" else None
+    return {
+        "id": JOB_ID,
+        "status": status,
+        "model": "tiny",
+        "choices": [
+            {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
+            for index, text in enumerate(texts)
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": sum(map(len, texts))},
+        "timing": {"queued_ms": 3.1, "first_token_ms": 41.0, "total_ms": None},
+        "attempt": 1,
+        "error": None,
+        "created_at": 1790000000.0,
+        "updated_at": 1790000000.2,
+    } | fields
+
+
+def accepted(status: str = "queued", **fields: Any) -> httpx.Response:
+    """Return the answer to a POST that queued the job."""
+    return httpx.Response(
+        202, json={"status": status, "id": JOB_ID} | fields, headers={"Location": REPLY_URL}
+    )
+
+
+class Clock:
+    """Monotonic seconds that pass in `sleep` alone; `slept` lists each sleep."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass without taking any."""
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Store(Enum):
+    """What the store does at one look, besides having a new document or failing."""
+
+    EMPTY = 404
+    SAME = 304
+
+
+class Service(httpx.MockTransport):
+    """Answers POSTs from `posts` and looks at the reply from `looks`, both in order; the last look repeats.
+
+    A look is a new document, raw bytes of one, a bare status, an error to raise, or `Store`. A document is
+    sent again unless If-None-Match names it, as in S3.
+    """
+
+    def __init__(
+        self,
+        *looks: dict[str, Any] | bytes | int | BaseException | httpx.Response | Store,
+        posts: tuple[httpx.Response | Exception, ...] = (),
+    ) -> None:
+        super().__init__(self._answer)
+        self.requests: list[httpx.Request] = []
+        self._looks = list(looks)
+        self._posts = list(posts or [accepted()])
+        self._object: bytes | None = None
+        self._version = 0
+
+    def client(self, clock: Clock | None = None, deadline_seconds: float = 600.0) -> Client:
+        """Return a client of this service that never really sleeps."""
+        clock = clock or Clock()
+        return Client(
+            URL,
+            TOKEN,
+            deadline_seconds=deadline_seconds,
+            transport=self,
+            clock=clock,
+            sleep=clock.sleep,
+            chance=lambda: 0.5,
+        )
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the first request posted."""
+        posted: dict[str, Any] = json.loads(self.requests[0].content)
+        return posted
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        script = self._posts if request.method == "POST" else self._looks
+        step = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(step, BaseException):
+            raise step
+        if isinstance(step, httpx.Response):
+            return step
+        if isinstance(step, int):
+            return httpx.Response(step)
+        if not isinstance(step, Store):
+            content = step if isinstance(step, bytes) else json.dumps(step).encode()
+            self._version += content != self._object
+            self._object = content
+        return self._get(request)
+
+    def _get(self, request: httpx.Request) -> httpx.Response:
+        if self._object is None:
+            return httpx.Response(404)
+        etag = f'"{self._version}"'
+        if request.headers.get("if-none-match") == etag:
+            return httpx.Response(304, headers={"ETag": etag})
+        return httpx.Response(200, content=self._object, headers={"ETag": etag})
