@@ -19,8 +19,8 @@ from router_lambda.settings import RouterSettings
 
 log = logging.getLogger(__name__)
 
-_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, version 00."""
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, version 00; ids of nothing but zeros are invalid there."""
 
 
 class Router:
@@ -52,7 +52,9 @@ class Router:
         methods = self._routes.get(request.path)
         if methods is None:
             known = ", ".join(self._routes)
-            return problem(HTTPStatus.NOT_FOUND, f"there is no such route; known are {known}", request.request_id)
+            return problem(
+                HTTPStatus.NOT_FOUND, f"there is no such route; known are {known}", request.request_id
+            )
         route = methods.get(request.method)
         if route is None:
             allowed = ", ".join(methods)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,10 +12,9 @@ from typing import Any
 from router_lambda.job import FieldError, InvalidJob
 
 
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the routes need of an event. `subject` is the authorizer's `sub`, `None` when it let nobody through."""
+    """What the routes need of an event. `subject` is the authorizer's `sub`; without one, it is `None`."""
 
     method: str
     path: str
@@ -33,14 +31,14 @@ class Request:
             InvalidJob: the body claims to be base64 and is not.
         """
         context = event["requestContext"]
-        authorizer = (context.get("authorizer") or {}).get("lambda") or {}
+        subject = ((context.get("authorizer") or {}).get("lambda") or {}).get("sub")
         return cls(
             method=context["http"]["method"].upper(),
             path=event["rawPath"],
             headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
             body=_body(event),
             request_id=context.get("requestId", ""),
-            subject=authorizer.get("sub") or None,
+            subject=subject if subject and isinstance(subject, str) else None,
         )
 
 
@@ -50,11 +48,13 @@ def _body(event: Mapping[str, Any]) -> bytes:
         return str(body).encode("utf-8", "surrogatepass")
     try:
         return base64.b64decode(body, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one, and characters outside ASCII raise a plain one
         raise InvalidJob([FieldError("body", "is not the base64 it claims to be")]) from None
 
 
-def answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+def answer(
+    status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Build an answer with a JSON body."""
     return {
         "statusCode": status,

@@ -25,7 +25,7 @@ MAX_BODY_BYTES: Final = 65_536
 """Longest request body. It bounds what the contract leaves open, such as a JSON schema or stop strings."""
 
 MAX_PARSED_BYTES: Final = 6 * 1024 * 1024
-"""Longest body that is parsed at all, which is what Lambda accepts: below it, every bad field gets its name."""
+"""Longest body that is parsed at all, which is what Lambda accepts: up to it, every bad field is named."""
 
 QUEUE_READY: Final = "queue:ready"
 QUEUE_OPEN: Final = "queue:open"
@@ -150,7 +150,7 @@ class Job:
         if not errors and not is_job_id(stored["id"]):
             errors.append(FieldError("id", "must be a lower-case UUID v4"))
         raise_any(errors)
-        return cls(**_DEFAULTS | stored)
+        return cls(**_defaults() | stored)
 
 
 _ENVELOPE: dict[str, Any] = {
@@ -164,13 +164,6 @@ _ENVELOPE: dict[str, Any] = {
         "enqueued_at": {"type": "number", "minimum": 0},
         "traceparent": {"type": "string"},
     },
-}
-_DEFAULTS: dict[str, Any] = {
-    "prompt": None,
-    "messages": None,
-    "raw": False,
-    "params": {},
-    "idle_minutes": DEFAULT_IDLE_MINUTES,
 }
 
 
@@ -194,7 +187,17 @@ def parse_request(body: bytes | str) -> dict[str, Any]:
         _check_across_fields(request, errors)
     raise_any(errors)
     assert isinstance(request, dict)
-    return _DEFAULTS | request
+    return _defaults() | request
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        "prompt": None,
+        "messages": None,
+        "raw": False,
+        "params": {},
+        "idle_minutes": DEFAULT_IDLE_MINUTES,
+    }
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
@@ -252,5 +255,7 @@ def _check_across_fields(request: dict[str, Any], errors: list[FieldError]) -> N
     answer = params.get("response_format") if isinstance(params, dict) else None
     if isinstance(answer, dict) and (answer.get("type") == "json_schema") != ("json_schema" in answer):
         errors.append(
-            FieldError("params.response_format.json_schema", 'goes with "type": "json_schema", and only there')
+            FieldError(
+                "params.response_format.json_schema", 'goes with "type": "json_schema", and only there'
+            )
         )

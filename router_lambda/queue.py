@@ -11,7 +11,7 @@ from redis.retry import Retry
 from router_lambda.job import ENQUEUE_LUA, JOB_TTL_SECONDS, QUEUE_OPEN, QUEUE_READY, Job, job_key
 
 TIMEOUT_SECONDS: Final = 1.0
-"""Longest wait for a connection and for an answer. Loopback and VPC need a millisecond; a user waits for this."""
+"""Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
 
 
 class QueueUnavailable(Exception):
@@ -29,8 +29,8 @@ class Queue:
     def from_url(cls, url: str) -> Queue:
         """Make a queue on a Redis URL; connects on first use.
 
-        One retry, because a Lambda thaws with connections that the server closed long ago. A job that is queued
-        twice by it runs once: the second id finds its lease taken or its job gone.
+        One retry, because a Lambda thaws with connections that the server closed long ago. A job that is
+        queued twice by it runs once: the second id finds its lease taken or its job gone.
         """
         return cls(
             redis.Redis.from_url(

@@ -14,11 +14,15 @@ URL_SECONDS: Final = 3_600
 
 
 class Replies:
-    """Reply objects of one bucket, as seen by the router. Signing is arithmetic: no request leaves from here."""
+    """Reply objects of one bucket, as seen by the router. Signing is arithmetic: no request leaves it."""
 
     def __init__(self, bucket: str) -> None:
         self._bucket = bucket
-        self._client: Any = boto3.client("s3", config=Config(signature_version="s3v4"))
+        # Without the style, boto3 signs for the global endpoint, which redirects for a young bucket outside
+        # us-east-1; the signature covers the host name and does not survive that.
+        config = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+        # A session of its own, as the default one keeps the credentials that it found first.
+        self._client: Any = boto3.Session().client("s3", config=config)
 
     def sign_get(self, job_id: str) -> str:
         """Return the presigned GET address of a job's reply object."""

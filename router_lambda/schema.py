@@ -1,7 +1,7 @@
 """Checks JSON from outside against the part of JSON Schema that a job needs, naming every bad field at once.
 
-The usual validators either stop at the first error or cost a Lambda more to import than the rest of the router; see
-docs/adr/ADR-2026-11-23-own-schema-check.md.
+The usual validators either stop at the first error or cost a Lambda more to import than the rest of the
+router; see docs/adr/ADR-2026-11-23-own-schema-check.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_NESTING: Final = 64
 """Deepest nesting of arrays and objects."""
 
 MAX_REPORTED_ERRORS: Final = 100
-"""Errors named in one answer; the last entry says how many more there are."""
+"""Errors named in one answer; the last entry says that there are more. None is looked for beyond them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,56 +48,53 @@ def read_json(body: bytes | str) -> object:
         raise InvalidJob([FieldError("body", f"is not UTF-8: bad byte at offset {error.start}")]) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidJob([FieldError("body", f"is not JSON: {error.msg} at {where}")]) from None
+        raise InvalidJob(
+            [FieldError("body", f"is not JSON: {error.msg.removesuffix(' at')} at {where}")]
+        ) from None
     except RecursionError:
-        depth = math.inf
-    except ValueError as error:
-        raise InvalidJob([FieldError("body", f"is not JSON: {error}")]) from None
+        depth = MAX_NESTING + 1
+    except ValueError:  # from the two functions below, and from int() beyond 4,300 digits
+        raise InvalidJob([FieldError("body", "holds NaN, Infinity or a number too large to read")]) from None
     if depth > MAX_NESTING:
         raise InvalidJob([FieldError("body", f"is nested too deeply; use at most {MAX_NESTING} levels")])
     return parsed
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(name)
 
 
 def _number(literal: str) -> int | float:
     """Read `5.0` and `5e0` as the integer that JSON Schema takes them for."""
     number = float(literal)
+    if math.isinf(number):  # would leave here as Infinity, which nobody reads back
+        raise ValueError("out of range")
     return int(number) if number.is_integer() else number
 
 
 def _depth(value: object) -> int:
     """Levels of arrays and objects, counted without recursion; stops counting above the limit."""
     level, depth = [value], 0
-    while depth <= MAX_NESTING:
+    while depth <= MAX_NESTING and (parents := [item for item in level if isinstance(item, dict | list)]):
         level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
+            child for parent in parents for child in (parent.values() if isinstance(parent, dict) else parent)
         ]
-        if not level:
-            break
         depth += 1
     return depth
 
 
 def check(value: object, schema: dict[str, Any], path: str, errors: list[FieldError]) -> None:
-    """Hold `value` against the keywords of JSON Schema that this module uses, collecting every error."""
+    """Hold `value` against the keywords of JSON Schema that this module uses, collecting every error.
+
+    It stops one error above `MAX_REPORTED_ERRORS`: millions of them would cost more memory than a Lambda has.
+    """
     wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     if not any(_is_type(value, name) for name in wanted):
         errors.append(FieldError(path or "body", f"must be {' or '.join(map(_with_article, wanted))}"))
     elif isinstance(value, dict):
         _check_object(value, schema, path, errors)
     elif isinstance(value, list):
-        if len(value) < schema.get("minItems", 0):
-            errors.append(FieldError(path, "must not be empty"))
-        if len(value) > schema.get("maxItems", math.inf):
-            errors.append(FieldError(path, f"must have at most {schema['maxItems']} items"))
-        for index, item in enumerate(value):
-            check(item, schema["items"], f"{path}[{index}]", errors)
+        _check_array(value, schema, path, errors)
     elif isinstance(value, str):
         if problem := _string_problem(value, schema):
             errors.append(FieldError(path, problem))
@@ -114,15 +111,27 @@ def _check_object(
         if not _is_unicode(json.dumps(value, ensure_ascii=False)):
             errors.append(FieldError(path, "must not contain lone surrogates"))
         return
-    for name in schema.get("required", ()):
-        if name not in value:
-            errors.append(FieldError(prefix + name, "is missing"))
+    missing = [name for name in schema.get("required", ()) if name not in value]
+    errors.extend(FieldError(prefix + name, "is missing") for name in missing)
     for name, item in value.items():
+        if len(errors) > MAX_REPORTED_ERRORS:
+            break
         if name in known:
             check(item, known[name], prefix + name, errors)
         else:
             printable = name.encode("utf-8", "replace").decode()[:64]
             errors.append(FieldError(prefix + printable, f"is unknown; known are {', '.join(known)}"))
+
+
+def _check_array(value: list[object], schema: dict[str, Any], path: str, errors: list[FieldError]) -> None:
+    if len(value) < schema.get("minItems", 0):
+        errors.append(FieldError(path, "must not be empty"))
+    if len(value) > schema.get("maxItems", math.inf):
+        errors.append(FieldError(path, f"must have at most {schema['maxItems']} items"))
+    for index, item in enumerate(value):
+        if len(errors) > MAX_REPORTED_ERRORS:
+            break
+        check(item, schema["items"], f"{path}[{index}]", errors)
 
 
 def _is_type(value: object, name: str) -> bool:
@@ -174,12 +183,17 @@ def _is_unicode(text: str) -> bool:
 
 
 def utf8_length(text: str) -> int:
+    """Return the bytes that `text` takes in UTF-8; a lone surrogate counts as three."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def raise_any(errors: list[FieldError]) -> None:
+    """Raise what was collected, if anything was.
+
+    Raises:
+        InvalidJob: with at most `MAX_REPORTED_ERRORS` entries.
+    """
     if len(errors) > MAX_REPORTED_ERRORS:
-        more = len(errors) - MAX_REPORTED_ERRORS + 1
-        errors = [*errors[: MAX_REPORTED_ERRORS - 1], FieldError("body", f"has {more} more bad fields")]
+        errors = [*errors[: MAX_REPORTED_ERRORS - 1], FieldError("body", "has more bad fields than these")]
     if errors:
         raise InvalidJob(errors)
