@@ -65,7 +65,7 @@ def _convert_in_child(gguf: Path, target: Path) -> None:
     with (
         tempfile.TemporaryFile() as output,
         # Nothing is ever written to the child's input: that it closes tells the child that we are gone.
-        subprocess.Popen(  # noqa: S603 - our own module
+        subprocess.Popen(
             [sys.executable, "-m", __name__, str(gguf), str(target)],
             cwd=_ROOT,
             env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -121,7 +121,7 @@ def _convert(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float16)
     # The weights are plain numbers by now; with these left in place vLLM would look for quantised ones.
     del model.config.quantization_config
-    model.hf_quantizer = None  # type: ignore[assignment]
+    model.hf_quantizer = None
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

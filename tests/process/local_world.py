@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+import httpx
 import psutil
 
 from local.__main__ import main
@@ -102,7 +103,9 @@ class LocalProcess:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                ours = process.environ().get(_MARK) == self._mark or process.cwd().startswith(str(self.folder))
+                ours = process.environ().get(_MARK) == self._mark or process.cwd().startswith(
+                    str(self.folder)
+                )
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
@@ -111,6 +114,12 @@ class LocalProcess:
         """Wait until no process and no file of it is left, which may take its last ones a moment."""
         wait_until(lambda: not self.alive(), "all processes are gone")
         wait_until(lambda: not list(self.folder.iterdir()), "all temporary files are gone")
+
+
+def health(addresses: dict[str, Any]) -> dict[str, Any]:
+    """Return what the gateway's `/healthz` shows."""
+    shown: dict[str, Any] = httpx.get(f"{addresses['gateway']}/healthz").json()
+    return shown
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE_SECONDS) -> None:

@@ -1,7 +1,7 @@
 """Stands in for `python -m worker` where a test is about what surrounds it; does as `STAND_IN` says.
 
-`ready` serves `/healthz` until SIGTERM · `stubborn` does not even mind SIGTERM · `booting` never becomes ready ·
-`exit-N` says so and ends with code N.
+`ready` serves `/healthz` until SIGTERM · `stubborn` does not even mind SIGTERM ·
+`booting` never becomes ready · `exit-N` says so and ends with code N.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Health(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     wish = os.environ.get("STAND_IN", "ready")
     if wish.startswith("exit-"):
-        sys.exit(print(f"about to {wish}") or int(wish.removeprefix("exit-")))
+        sys.stdout.write(f"about to {wish}\n")
+        sys.exit(int(wish.removeprefix("exit-")))
     if wish == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     HTTPServer(("127.0.0.1", int(os.environ["TLFIF_HTTP_PORT"])), Health).serve_forever()

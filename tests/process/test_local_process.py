@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 import redis
 
-from tests.process.local_world import LocalProcess, wait_until
-
-
-def health(addresses: dict[str, Any]) -> dict[str, Any]:
-    """Return what the gateway's `/healthz` shows."""
-    shown: dict[str, Any] = httpx.get(f"{addresses['gateway']}/healthz").json()
-    return shown
+from tests.process.local_world import LocalProcess, health, wait_until
 
 
 def test_01_ready_line_then_sigterm(tmp_path: Path) -> None:
@@ -51,7 +44,7 @@ def test_03_sigkill(tmp_path: Path) -> None:
     """Killed with -9 it takes every process and its temporary files along."""
     with LocalProcess.with_stand_in(tmp_path) as local:
         addresses = local.ready()
-        s3_socket = Path(f"/tmp/seaweedfs-s3-{addresses['s3'].rsplit(':')[-1]}.sock")
+        s3_socket = Path(f"/tmp/seaweedfs-s3-{addresses['s3'].rsplit(':')[-1]}.sock")  # noqa: S108 - SeaweedFS's choice
         assert s3_socket.exists()
         assert len(local.alive()) >= 5  # itself, Redis, S3, the worker, the janitor
         local.send(signal.SIGKILL)
@@ -94,7 +87,10 @@ def test_06_worker_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wish", "message"),
-    [("exit-2", "refused its settings (exit code 2)"), ("exit-7", "died 3 times before it was ready (exit code 7)")],
+    [
+        ("exit-2", "refused its settings (exit code 2)"),
+        ("exit-7", "died 3 times before it was ready (exit code 7)"),
+    ],
 )
 def test_07_worker_that_never_comes_up(tmp_path: Path, wish: str, message: str) -> None:
     """Bad settings at once, or three deaths, end everything with 1 and the last words of the worker's log."""

@@ -19,10 +19,15 @@ from tests.process.local_world import STAND_IN_WORKER
 PATIENCE_SECONDS = 15.0
 
 
-class Impatient(Supervisor):
-    """Waits for nothing longer than a moment."""
+class SoonTired(Supervisor):
+    """Waits only a moment for a worker to become ready."""
 
     READY_SECONDS = 0.3
+
+
+class Strict(Supervisor):
+    """Waits only a moment for a worker to end."""
+
     STOP_SECONDS = 0.3
 
 
@@ -30,9 +35,7 @@ def supervisor(folder: Path, wish: str, kind: type[Supervisor] = Supervisor) -> 
     """Return a supervisor whose worker does as `wish` says."""
     port = free_ports(1)[0]
     environment = os.environ | {"STAND_IN": wish, "TLFIF_HTTP_PORT": str(port), "TLFIF_MODEL": "none"}
-    return kind(
-        STAND_IN_WORKER, environment, url=f"http://127.0.0.1:{port}", logfile=folder / "worker.log"
-    )
+    return kind(STAND_IN_WORKER, environment, url=f"http://127.0.0.1:{port}", logfile=folder / "worker.log")
 
 
 @asynccontextmanager
@@ -43,6 +46,16 @@ async def supervising(worker: Supervisor) -> AsyncIterator[None]:
             tasks.start_soon(worker.run)
             yield
             tasks.cancel_scope.cancel()
+
+
+async def pid_after(worker: Supervisor, former: int) -> int:
+    """Wait until a worker other than the former one answers, and return its pid."""
+    for _ in range(round(PATIENCE_SECONDS / 0.02)):
+        pid: int = (await worker.state()).get("pid", former)
+        if pid != former:
+            return pid
+        await anyio.sleep(0.02)
+    raise AssertionError("no new worker came")
 
 
 def is_alive(pid: int) -> bool:
@@ -62,10 +75,8 @@ async def test_killed_worker_comes_back(tmp_path: Path) -> None:
         first = worker.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        while (await worker.state()).get("pid", first) == first:
-            await anyio.sleep(0.02)
-        second = worker.pid
-        assert second is not None
+        second = await pid_after(worker, first)
+        assert second == worker.pid
     assert not is_alive(first)
     assert not is_alive(second)
     assert worker.pid is None
@@ -87,7 +98,7 @@ async def test_three_deaths_before_ready(tmp_path: Path) -> None:
 
 async def test_never_ready(tmp_path: Path) -> None:
     """A worker that keeps booting is given up after a while."""
-    worker = supervisor(tmp_path, "booting", Impatient)
+    worker = supervisor(tmp_path, "booting", SoonTired)
     with pytest.raises(ExceptionGroup) as failure:
         async with supervising(worker):
             await worker.wait_ready()
@@ -97,10 +108,9 @@ async def test_never_ready(tmp_path: Path) -> None:
 
 async def test_stubborn_worker_is_killed(tmp_path: Path) -> None:
     """A worker that does not end on SIGTERM gets SIGKILL."""
-    worker = supervisor(tmp_path, "stubborn", Impatient)
+    worker = supervisor(tmp_path, "stubborn", Strict)
     async with supervising(worker):
-        while (await worker.state())["state"] != "ready":
-            await anyio.sleep(0.02)
+        await worker.wait_ready()
         pid = worker.pid
     assert pid is not None
     assert not is_alive(pid)

@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 
-from tests.process.local_world import REPOSITORY, LocalProcess, wait_until
-from tests.process.test_local_process import health
+from tests.process.local_world import REPOSITORY, LocalProcess, health, wait_until
 
 ENGINE_PATIENCE_SECONDS = 120.0
 
@@ -22,7 +21,13 @@ def ask(addresses: dict[str, Any]) -> str:
     command = [sys.executable, "-m", "client.cli", "infer", "--max-tokens", "16", "Grüße 🦙"]
     where = {"TLFIF_URL": addresses["gateway"], "TLFIF_TOKEN": addresses["token"]}
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=os.environ | where, capture_output=True, text=True, timeout=120, check=True
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | where,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return done.stdout
 
@@ -37,9 +42,13 @@ def test_01_answers_survives_and_leaves_nothing(tmp_path: Path) -> None:
         engine = first.children(recursive=True)
         assert engine, "vLLM's engine core is a process of its own"
         first.kill()
-        wait_until(lambda: not any(process.is_running() for process in engine), "vLLM is gone with its worker")
         wait_until(
-            lambda: health(addresses)["worker"]["state"] == "ready", "a new worker is ready", ENGINE_PATIENCE_SECONDS
+            lambda: not any(process.is_running() for process in engine), "vLLM is gone with its worker"
+        )
+        wait_until(
+            lambda: health(addresses)["worker"]["state"] == "ready",
+            "a new worker is ready",
+            ENGINE_PATIENCE_SECONDS,
         )
         assert health(addresses)["pids"]["worker"] != first.pid
         assert ask(addresses)
@@ -56,6 +65,6 @@ def test_02_demo(tmp_path: Path) -> None:
         assert code == 0, demo.stderr()
         answer, afterwards = output.split("To keep it running", 1)
         assert answer.strip()
-        assert "python -m local" in afterwards
+        assert " -m local\n" in afterwards
         assert "asking: Hello" in demo.stderr()
         demo.assert_nothing_is_left()

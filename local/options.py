@@ -1,0 +1,79 @@
+"""The command line that `python -m local` and `python -m local.demo` share, and the model that it chooses."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.model import default_model
+from local.stack import WORKER, Plan
+from local.tiny_model import write_tiny_model
+from worker.gguf import converted
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    tiny: bool
+    log_dir: Path | None
+
+    @classmethod
+    def add_to(cls, parser: argparse.ArgumentParser) -> None:
+        """Define the arguments."""
+        parser.add_argument(
+            "--tiny",
+            action="store_true",
+            help="run a tiny model with random weights (over TLFIF_MODEL): starts sooner, talks nonsense",
+        )
+        parser.add_argument(
+            "--log-dir",
+            type=Path,
+            metavar="FOLDER",
+            help="keep worker.log, redis.log and s3.log there; else they go with the other temporary files",
+        )
+
+    def plan(self, folder: Path, worker: Sequence[str] = WORKER) -> Plan:
+        """Choose the model, converting it if need be, and the folders: what is temporary goes into `folder`.
+
+        Raises:
+            StartFailed: the default model's package is missing.
+            SettingsError: a GGUF file could not be converted.
+            OSError: the folder for the logs cannot be made.
+        """
+        if self.log_dir is not None:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+        logs = (self.log_dir or folder).resolve()
+        return Plan(folder=folder, logs=logs, model=str(self._model(folder)), worker=worker)
+
+    def _model(self, folder: Path) -> Path | str:
+        if self.tiny:
+            return write_tiny_model(folder / "tiny-model")
+        asked = os.environ.get("TLFIF_MODEL")
+        if not asked:
+            return default_model()
+        path = Path(asked).expanduser()
+        if path.suffix == ".gguf":
+            return converted(path)
+        # The worker runs in another working directory; what is no folder is a hub id and stays as it is.
+        return path.resolve() if path.exists() else asked
+
+
+class _Seconds(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Put the seconds since the start in front."""
+        return f"[{record.relativeCreated / 1000:5.1f} s] {super().format(record)}"
+
+
+def log_to_stderr() -> None:
+    """Show progress to a person; standard output belongs to the ready line or to the answer."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Seconds("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for ours in ("local", "worker", "router_lambda"):
+        logging.getLogger(ours).setLevel(logging.INFO)
