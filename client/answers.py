@@ -81,10 +81,6 @@ def has_news(response: httpx.Response) -> bool:
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or response.is_server_error:
         raise Unreachable(f"the store answered {status}")
     # A link dies with the credentials that signed it, which S3 reports as 400 rather than 403.
-    if status == HTTPStatus.FORBIDDEN or (
-        status == HTTPStatus.BAD_REQUEST and b"ExpiredToken" in response.content
-    ):
-        raise LinkExpired(
-            f"the store refuses the link to the reply ({status}): it has expired; send the prompt again"
-        )
+    if status == HTTPStatus.FORBIDDEN or (status == HTTPStatus.BAD_REQUEST and b"ExpiredToken" in response.content):
+        raise LinkExpired(f"the store refuses the link to the reply ({status}): it has expired; send the prompt again")
     raise UnexpectedAnswer(f"the store answered {status} for the reply; check how the bucket is set up")

@@ -60,9 +60,7 @@ class Refused(ClientError):
 class BadRequest(Refused):
     """The body of the request is not acceptable."""
 
-    def __init__(
-        self, message: str, *, status: int, request_id: str = "", errors: Sequence[FieldError] = ()
-    ) -> None:
+    def __init__(self, message: str, *, status: int, request_id: str = "", errors: Sequence[FieldError] = ()) -> None:
         self.errors = tuple(errors)
         super().__init__(message, status=status, request_id=request_id)
 

@@ -32,22 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--raw", action="store_true", help="send the prompt without the model's chat template")
     sampling = parser.add_argument_group("the answer")
     sampling.add_argument("--max-tokens", type=int, metavar="N", help="longest answer, 1-2048 (default 256)")
-    sampling.add_argument(
-        "--temperature", type=float, metavar="X", help="0-2; 0 always takes the likeliest token"
-    )
-    sampling.add_argument(
-        "--top-p", type=float, metavar="X", help="share of probability to draw from, above 0 to 1"
-    )
+    sampling.add_argument("--temperature", type=float, metavar="X", help="0-2; 0 always takes the likeliest token")
+    sampling.add_argument("--top-p", type=float, metavar="X", help="share of probability to draw from, above 0 to 1")
     sampling.add_argument("--seed", type=int, metavar="N", help="makes the draw repeatable")
-    sampling.add_argument(
-        "--stop", action="append", metavar="TEXT", help="end before this text; up to 4 times"
-    )
+    sampling.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; up to 4 times")
     sampling.add_argument("--n", type=int, metavar="N", help="choices, 1-8; several are printed at the end")
     form = sampling.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="make the model answer with a JSON object")
-    form.add_argument(
-        "--json-schema", type=Path, metavar="FILE", help="make it answer to the JSON Schema in FILE"
-    )
+    form.add_argument("--json-schema", type=Path, metavar="FILE", help="make it answer to the JSON Schema in FILE")
     parser.add_argument(
         "--idle-minutes", type=int, metavar="N", help="how long the GPU stays up afterwards, 1-30 (default 5)"
     )
@@ -100,11 +92,7 @@ class Infer:
         """
         submission = await client.submit(**self.job)
         if submission.status == "starting":
-            eta = (
-                ""
-                if submission.eta_seconds is None
-                else f", which takes about {submission.eta_seconds:.0f} s"
-            )
+            eta = "" if submission.eta_seconds is None else f", which takes about {submission.eta_seconds:.0f} s"
             print(f"tlfif: the GPU is starting{eta}", file=err, flush=True)
         printer = self.printer(out)
         first = last = None
@@ -128,9 +116,7 @@ def _read_prompt(stdin: BinaryIO) -> str:
         return stdin.read().decode("utf-8")
     except UnicodeDecodeError as error:
         # Without the original, which repeats the bytes.
-        raise InvalidSettings(
-            [f"stdin is not UTF-8: bad byte at offset {error.start}; convert it first"]
-        ) from None
+        raise InvalidSettings([f"stdin is not UTF-8: bad byte at offset {error.start}; convert it first"]) from None
 
 
 def _read_schema(path: Path) -> dict[str, Any]:

@@ -54,9 +54,7 @@ class LabelledChoices:
         """Print each choice under its number."""
         choices = self._last.choices if self._last else ()
         for number, choice in enumerate(sorted(choices, key=lambda choice: choice.index), start=1):
-            self._out.write(
-                f"--- choice {number} of {len(choices)} ---\n{choice.text}{_line_end(choice.text)}"
-            )
+            self._out.write(f"--- choice {number} of {len(choices)} ---\n{choice.text}{_line_end(choice.text)}")
         self._out.flush()
 
 

@@ -50,16 +50,14 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,  # noqa: S311 - spreads retries, guards nothing
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._settings = Settings(url, token, deadline_seconds)
         try:
             self._infer_url = httpx.URL(self._settings.endpoint("/infer"))
             _ = self._infer_url.host  # decoded, and refused, only when read
         except (httpx.InvalidURL, ValueError):
-            raise InvalidSettings(
-                ["the service's URL cannot be used; give one like https://host/stage"]
-            ) from None
+            raise InvalidSettings(["the service's URL cannot be used; give one like https://host/stage"]) from None
         self._clock = clock
         self._sleep = sleep
         self._chance = chance
@@ -98,9 +96,7 @@ class Client:
             UnexpectedAnswer: the answer breaks the contract.
             DeadlinePassed: no answer within the deadline.
         """
-        body = encode_body(
-            prompt=prompt, messages=messages, raw=raw, idle_minutes=idle_minutes, params=params
-        )
+        body = encode_body(prompt=prompt, messages=messages, raw=raw, idle_minutes=idle_minutes, params=params)
         posted_at = self._clock()
         deadline = Deadline(self._settings.deadline_seconds, posted_at, self._clock)
         request = self._post(self._infer_url, body)
@@ -116,9 +112,7 @@ class Client:
                 deadline.trouble = error
                 await self._sleep(min(pacing.broken(), deadline.left()))
             except Unreachable as error:
-                raise Unreachable(
-                    f"{error}; the job may have been queued, so it was not sent again"
-                ) from error
+                raise Unreachable(f"{error}; the job may have been queued, so it was not sent again") from error
 
     async def follow(self, submission: Submission) -> AsyncGenerator[Snapshot, None]:
         """Yield the reply each time it has changed, the final snapshot last; no text in it ever shrinks.

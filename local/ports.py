@@ -35,6 +35,4 @@ def free_ports(count: int) -> list[int]:
             except OSError:
                 continue
         found.append(port)
-    raise RuntimeError(
-        f"no {count} free ports between {_LOWEST} and {highest}; stop something that listens there"
-    )
+    raise RuntimeError(f"no {count} free ports between {_LOWEST} and {highest}; stop something that listens there")

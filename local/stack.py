@@ -119,9 +119,7 @@ def _environment(redis: RedisServer, s3: S3Server) -> dict[str, str]:
     Without its AWS variables: a profile or a session token of a real account would spoil our signatures.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    direct = {
-        name: ",".join(filter(None, [os.environ.get(name), LOOPBACK])) for name in ("NO_PROXY", "no_proxy")
-    }
+    direct = {name: ",".join(filter(None, [os.environ.get(name), LOOPBACK])) for name in ("NO_PROXY", "no_proxy")}
     return inherited | direct | s3.environment() | {"TLFIF_REDIS_URL": redis.url, "TLFIF_BUCKET": s3.bucket}
 
 

@@ -51,9 +51,7 @@ class Supervisor:
     READY_SECONDS = 180.0
     STOP_SECONDS = 40.0  # longer than the worker's own drain deadline, 30 s unless it is told otherwise
 
-    def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], *, url: str, logfile: Path
-    ) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, url: str, logfile: Path) -> None:
         self._command = command
         self._environment = environment
         self._url = url
@@ -82,13 +80,9 @@ class Supervisor:
             if code == BAD_SETTINGS:
                 raise StartFailed(self._explain("refused its settings (exit code 2)"))
             if not self._was_ready and starts == self.FIRST_TRIES:
-                raise StartFailed(
-                    self._explain(f"died {starts} times before it was ready (exit code {code})")
-                )
+                raise StartFailed(self._explain(f"died {starts} times before it was ready (exit code {code})"))
             pause = backoff.after(ran)
-            log.warning(
-                "the worker ended with exit code %d after %.1f s; next start in %.1f s", code, ran, pause
-            )
+            log.warning("the worker ended with exit code %d after %.1f s; next start in %.1f s", code, ran, pause)
             await anyio.sleep(pause)
 
     async def wait_ready(self) -> None:

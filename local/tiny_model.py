@@ -62,9 +62,7 @@ def write_tiny_model(folder: Path) -> Path:
 def _byte_tokenizer() -> Tokenizer:
     # GPT-2's alphabet: one printable character for each of the 256 bytes.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(
-        models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[])
-    )
+    tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(special, special=True) for special in _SPECIALS])

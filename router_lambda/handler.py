@@ -52,9 +52,7 @@ class Router:
         methods = self._routes.get(request.path)
         if methods is None:
             known = ", ".join(self._routes)
-            return problem(
-                HTTPStatus.NOT_FOUND, f"there is no such route; known are {known}", request.request_id
-            )
+            return problem(HTTPStatus.NOT_FOUND, f"there is no such route; known are {known}", request.request_id)
         route = methods.get(request.method)
         if route is None:
             allowed = ", ".join(methods)
@@ -87,9 +85,7 @@ class Router:
         except QueueUnavailable as error:
             log.error("RedisEnqueueFail=1 %s", error)
             detail = "the queue cannot be reached; send the request again after Retry-After seconds"
-            return problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, detail, request.request_id, headers={"retry-after": "5"}
-            )
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, request.request_id, headers={"retry-after": "5"})
         return answer(HTTPStatus.ACCEPTED, {"status": "queued", "id": job_id}, headers)
 
     def _ping(self, _request: Request) -> dict[str, Any]:

@@ -52,9 +52,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
         raise InvalidJob([FieldError("body", "is not the base64 it claims to be")]) from None
 
 
-def answer(
-    status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Build an answer with a JSON body."""
     return {
         "statusCode": status,

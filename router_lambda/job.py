@@ -255,7 +255,5 @@ def _check_across_fields(request: dict[str, Any], errors: list[FieldError]) -> N
     answer = params.get("response_format") if isinstance(params, dict) else None
     if isinstance(answer, dict) and (answer.get("type") == "json_schema") != ("json_schema" in answer):
         errors.append(
-            FieldError(
-                "params.response_format.json_schema", 'goes with "type": "json_schema", and only there'
-            )
+            FieldError("params.response_format.json_schema", 'goes with "type": "json_schema", and only there')
         )

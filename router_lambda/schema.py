@@ -48,9 +48,7 @@ def read_json(body: bytes | str) -> object:
         raise InvalidJob([FieldError("body", f"is not UTF-8: bad byte at offset {error.start}")]) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidJob(
-            [FieldError("body", f"is not JSON: {error.msg.removesuffix(' at')} at {where}")]
-        ) from None
+        raise InvalidJob([FieldError("body", f"is not JSON: {error.msg.removesuffix(' at')} at {where}")]) from None
     except RecursionError:
         depth = MAX_NESTING + 1
     except ValueError:  # from the two functions below, and from int() beyond 4,300 digits
@@ -76,9 +74,7 @@ def _depth(value: object) -> int:
     """Levels of arrays and objects, counted without recursion; stops counting above the limit."""
     level, depth = [value], 0
     while depth <= MAX_NESTING and (parents := [item for item in level if isinstance(item, dict | list)]):
-        level = [
-            child for parent in parents for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+        level = [child for parent in parents for child in (parent.values() if isinstance(parent, dict) else parent)]
         depth += 1
     return depth
 
@@ -102,9 +98,7 @@ def check(value: object, schema: dict[str, Any], path: str, errors: list[FieldEr
         errors.append(FieldError(path, problem))
 
 
-def _check_object(
-    value: dict[str, object], schema: dict[str, Any], path: str, errors: list[FieldError]
-) -> None:
+def _check_object(value: dict[str, object], schema: dict[str, Any], path: str, errors: list[FieldError]) -> None:
     prefix = f"{path}." if path else ""
     known = schema.get("properties")
     if known is None:  # free-form: only what JSON in UTF-8 can carry

@@ -39,9 +39,7 @@ def reply(*texts: str, status: str = "streaming", **fields: Any) -> dict[str, An
 
 def accepted(status: str = "queued", **fields: Any) -> httpx.Response:
     """Return the answer to a POST that queued the job."""
-    return httpx.Response(
-        202, json={"status": status, "id": JOB_ID} | fields, headers={"Location": REPLY_URL}
-    )
+    return httpx.Response(202, json={"status": status, "id": JOB_ID} | fields, headers={"Location": REPLY_URL})
 
 
 class Clock:

@@ -54,7 +54,8 @@ def probe(proc_cpuinfo: Path = Path("/proc/cpuinfo"), topology: Path = Path("/sy
 def request_amx() -> bool:
     """Ask the kernel for the AMX tile registers, for this process and all that it forks; tell whether it agreed."""
     libc = ctypes.CDLL(None, use_errno=True)
-    return libc.syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA) == 0
+    refused: int = libc.syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
+    return not refused
 
 
 def engine_args(cpu: Cpu) -> dict[str, Any]:
@@ -74,9 +75,10 @@ def environment(cpu: Cpu) -> dict[str, str]:
     """Return the environment that vLLM reads on a CPU; what the user sets wins.
 
     All cores bound: an unbound engine is slower and erratic. Its threads wait asleep: spinning ones hold the cores that
-    the rest of the system needs, and with another busy process beside it the engine then makes 1 token a second instead
-    of 7, or 9 instead of 158 for 8 jobs at once. No `torch.compile` anywhere, because the first request for logprobs would compile for ten seconds while every other one waits, and
-    would kill the engine on a machine without a C++ compiler.
+    the rest of the system needs; with another busy process beside it the engine then made 1 token a second instead of
+    7, and 9 instead of 158 for 8 jobs at once. No `torch.compile` anywhere, because the first request for logprobs
+    would compile for ten seconds while every other one waits, and would kill the engine on a machine without a C++
+    compiler.
     """
     return {
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpu.cores)),

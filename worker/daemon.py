@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from worker import http
 from worker.engine import Engine
@@ -78,7 +78,7 @@ class Daemon:
             }
 
         async with anyio.create_task_group() as tasks:
-            await tasks.start(self._watch_signals, jobs, tasks, name="signals")
+            await tasks.start(self._watch_signals, jobs, name="signals")
             tasks.start_soon(http.serve, listener, state, name="http")
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.sweep, name="sweep")
@@ -90,9 +90,7 @@ class Daemon:
             await jobs.finished(self._settings.drain_seconds)
             tasks.cancel_scope.cancel()
 
-    async def _watch_signals(
-        self, jobs: Jobs, tasks: TaskGroup, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _watch_signals(self, jobs: Jobs, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Drain at the first SIGTERM or SIGINT, kill this process at the second."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()

@@ -1,12 +1,12 @@
 """Everything that can go wrong in the worker, in one tree.
 
-    WorkerError
-    ├── SettingsError        the environment is wrong: exit 2
-    ├── EngineDied           vLLM is gone: jobs go back, exit 70
-    ├── JobRejected          this job can never run on this model: its reply says why
-    ├── QueueUnavailable     Redis does not answer: back off and go on
-    ├── StoreUnavailable     S3 does not answer: back off and go on
-    └── ReplyConflict        somebody else wrote the reply: this worker no longer owns the job
+WorkerError
+├── SettingsError        the environment is wrong: exit 2
+├── EngineDied           vLLM is gone: jobs go back, exit 70
+├── JobRejected          this job can never run on this model: its reply says why
+├── QueueUnavailable     Redis does not answer: back off and go on
+├── StoreUnavailable     S3 does not answer: back off and go on
+└── ReplyConflict        somebody else wrote the reply: this worker no longer owns the job
 """
 
 from __future__ import annotations

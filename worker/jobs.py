@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import structlog
-
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 
 from router_lambda.job import is_job_id
@@ -73,8 +72,8 @@ class Jobs:
             self._services.health.ok("redis")
             if popped is not None and self.draining:
                 await self._queue.put_back(popped)
-                return None
-            return popped
+                popped = None
+        return popped
 
     async def _run(self, popped: bytes) -> None:
         with anyio.CancelScope() as scope:

@@ -82,8 +82,8 @@ class JobQueue:
         """Wait up to `POP_SECONDS` for an id and take it off the ready list; it may be any bytes."""
         async with _translated():
             async with asyncio.timeout(POP_SECONDS + ANSWER_SECONDS):
-                popped = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
-            return None if popped is None else popped[1]
+                popped: Any = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
+            return popped[1] if popped else None
 
     async def claim(self, job_id: str) -> Claim:
         """Take the lease of an id, count the attempt and read the payload."""
@@ -102,9 +102,7 @@ class JobQueue:
         ids = list(job_ids)
         keys = [key for job_id in ids for key in (lease_key(job_id), job_key(job_id))]
         async with _translated():
-            lost = await self._renew(
-                keys=keys, args=[self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, *ids]
-            )
+            lost = await self._renew(keys=keys, args=[self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, *ids])
         return {job_id.decode() for job_id in lost}
 
     async def acknowledge(self, job_id: str) -> bool:

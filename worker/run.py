@@ -112,9 +112,8 @@ class Run:
         try:
             if earlier is not None:
                 self._reply.restore(earlier)
-            job = _admitted(self.id, self._claim, self._services.store.bucket)
-            if earlier is not None:
-                raise JobRejected("interrupted", "its worker stopped in the middle of the reply; send it again")
+            bucket = self._services.store.bucket
+            job = _admitted(self.id, self._claim, bucket, interrupted=earlier is not None)
             await self._generate(job)
         except JobRejected as refusal:
             status = "expired" if refusal.code == "expired" else "failed"
@@ -142,7 +141,7 @@ class Run:
                         self._reply.add(step, self._clock())
                         self._publisher.grown()
                 self._publisher.end()
-        except* Exception as group:
+        except* Exception as group:  # noqa: BLE001 - only unwraps it
             failure = group.exceptions[0]
         if failure is not None:
             raise failure
@@ -208,7 +207,7 @@ class Run:
             metrics.JOB_SECONDS.observe(reply.total_ms / 1e3)
 
 
-def _admitted(job_id: str, claim: Claim, bucket: str) -> Job:
+def _admitted(job_id: str, claim: Claim, bucket: str, *, interrupted: bool) -> Job:
     """Read the claimed payload and decide whether it may run.
 
     Raises:
@@ -226,6 +225,8 @@ def _admitted(job_id: str, claim: Claim, bucket: str) -> Job:
         raise JobRejected("invalid_job", f"its reply_path must be {reply_path(bucket, job_id)}")
     if claim.attempt > MAX_ATTEMPTS:
         raise JobRejected("too_many_attempts", f"{MAX_ATTEMPTS} workers stopped while they ran it")
+    if interrupted:  # generating anew could contradict what the client has read
+        raise JobRejected("interrupted", "its worker stopped in the middle of the reply; send it again")
     return job
 
 

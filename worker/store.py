@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import anyio
@@ -146,9 +147,9 @@ async def _translated() -> AsyncIterator[None]:
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code = error.response["Error"]["Code"]
-        if status == 412:
+        if status == HTTPStatus.PRECONDITION_FAILED:
             raise _Conflict from error
-        if status == 404 and code != "NoSuchBucket":
+        if status == HTTPStatus.NOT_FOUND and code != "NoSuchBucket":
             raise _NotFound from error
         raise StoreUnavailable(f"S3 answered {status} {code}") from error
     except (BotoCoreError, OSError, TimeoutError) as error:

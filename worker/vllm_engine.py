@@ -46,7 +46,7 @@ class VllmEngine:
         Raises:
             SettingsError: vLLM does not take these arguments or this model.
         """
-        args = _prepare_environment(model) | overrides
+        args = {**_prepare_environment(model), **overrides}
         from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
@@ -57,7 +57,7 @@ class VllmEngine:
         # vLLM's CPU platform insists on spawn, which imports everything again in the child. Forking is safe here:
         # no thread of ours runs yet.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        with _children_bound_to_this_process():
+        with _BoundChildren():
             llm = AsyncLLM.from_vllm_config(config)
         engine = cls(llm, _public_name(model))
         await engine._warm_up()
@@ -94,7 +94,7 @@ class VllmEngine:
             if job.raw:
                 (prompt,) = await renderer.render_cmpl_async([{"prompt": job.prompt}])
                 return prompt
-            messages = job.messages or [{"role": "user", "content": job.prompt}]
+            messages: list[dict[str, Any]] = [*job.messages] if job.messages else [_user_message(job.prompt)]
             params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
             _, (prompt,) = await renderer.render_chat_async([messages], params)
         except ChatTemplateResolutionError:
@@ -120,7 +120,17 @@ class VllmEngine:
         return int(self._llm.get_num_unfinished_requests())
 
     async def _warm_up(self) -> None:
-        job = Job("", "", "Hello", None, raw=True, params={"max_tokens": 1}, idle_minutes=1, reply_path="", enqueued_at=0)
+        job = Job(
+            "",
+            "",
+            "Hello",
+            None,
+            raw=True,
+            params={"max_tokens": 1},
+            idle_minutes=1,
+            reply_path="",
+            enqueued_at=0,
+        )
         async with aclosing(self.generate(job)) as steps:
             async for _ in steps:
                 pass
@@ -156,7 +166,7 @@ def _is_cpu_build() -> bool:
     return True
 
 
-class _children_bound_to_this_process:
+class _BoundChildren:
     """While entered, whatever is forked dies with this process and hears none of its terminal's signals."""
 
     _entered = False
@@ -179,6 +189,10 @@ class _children_bound_to_this_process:
             os.setpgid(0, 0)
 
 
+def _user_message(prompt: str | None) -> dict[str, Any]:
+    return {"role": "user", "content": prompt}
+
+
 def _public_name(model: str) -> str:
     return Path(model).name if Path(model).exists() else model
 
@@ -188,7 +202,7 @@ def _sampling(params: Mapping[str, Any]) -> Any:
     from vllm import SamplingParams  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
 
-    mapped = {"max_tokens": DEFAULT_MAX_TOKENS} | params
+    mapped: dict[str, Any] = {"max_tokens": DEFAULT_MAX_TOKENS, **params}
     answer = mapped.pop("response_format", {"type": "text"})
     if answer["type"] == "json_object":
         mapped["structured_outputs"] = StructuredOutputsParams(json_object=True)
@@ -213,8 +227,7 @@ def _step(output: Any) -> Step:
         logprobs = None
         if choice.logprobs is not None:
             logprobs = [
-                _logprobs(token, position)
-                for token, position in zip(choice.token_ids, choice.logprobs, strict=True)
+                _logprobs(token, position) for token, position in zip(choice.token_ids, choice.logprobs, strict=True)
             ]
         deltas.append(Delta(choice.index, choice.text, len(choice.token_ids), choice.finish_reason, logprobs))
     return Step(len(output.prompt_token_ids or ()), deltas)

@@ -117,9 +117,7 @@ async def test_large_documents_go_up_in_parts(s3_environment: S3Server, key: str
         assert await open_uploads(store) == []
 
 
-async def test_a_failed_upload_is_aborted(
-    s3_environment: S3Server, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_upload_is_aborted(s3_environment: S3Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that fails leaves neither object nor open upload."""
     async with ReplyStore.open(s3_environment.bucket, connections=4) as store:
         upload_part, parts = store._client.upload_part, 0

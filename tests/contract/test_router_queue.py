@@ -207,9 +207,7 @@ def test_a_fake_that_is_down_is_unavailable() -> None:
         Queue(fakeredis.FakeRedis(server=server)).enqueue(JOB)
 
 
-@pytest.mark.parametrize(
-    "setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")], ids=["full", "no-replicas"]
-)
+@pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")], ids=["full", "no-replicas"])
 def test_a_redis_that_takes_no_writes_is_unchanged(redis_url: str, setting: tuple[str, str]) -> None:
     """Out of memory or short of replicas, it takes the whole job or nothing of it."""
     with closing(redis.Redis.from_url(redis_url, socket_timeout=5)) as admin:

@@ -34,8 +34,8 @@ class Side:
         """Return a further worker's view of the queue."""
         if isinstance(self._server, str):
             return JobQueue.from_url(self._server, name)
-        clients = [fakeredis.FakeAsyncRedis(server=self._server) for _ in range(2)]
-        return JobQueue(*clients, name)
+        blocking, commands = (fakeredis.FakeAsyncRedis(server=self._server) for _ in range(2))
+        return JobQueue(blocking, commands, name)
 
     def enqueue(self) -> Job:
         """Queue a job as the router does."""
@@ -45,9 +45,7 @@ class Side:
 
     def ready(self) -> list[bytes]:
         """Return the ids that wait."""
-        ids = self.raw.lrange("queue:ready", 0, -1)
-        assert isinstance(ids, list)
-        return ids
+        return [job_id for job_id in self.raw.lrange("queue:ready", 0, -1) if isinstance(job_id, bytes)]
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -73,7 +71,8 @@ async def test_claimed_job_is_the_queued_one(side: Side) -> None:
     job = side.enqueue()
     assert await popped(side.one) == job.id
     claim = await side.one.claim(job.id)
-    assert (claim.state, claim.attempt, claim.enqueued_at) == ("run", 1, pytest.approx(job.enqueued_at))
+    assert (claim.state, claim.attempt) == ("run", 1)
+    assert claim.enqueued_at == pytest.approx(job.enqueued_at)
     assert Job.from_json(claim.payload) == job
     assert side.raw.get(lease_key(job.id)) == b"one"
     assert LEASE_SECONDS - 1 <= side.raw.ttl(lease_key(job.id)) <= LEASE_SECONDS
@@ -131,10 +130,11 @@ async def test_a_payload_that_ran_out_is_expired(side: Side) -> None:
     job = side.enqueue()
     side.raw.delete(job_key(job.id))
     claim = await side.one.claim(job.id)
-    assert (claim.state, claim.enqueued_at) == ("expired", pytest.approx(job.enqueued_at))
+    assert claim.state == "expired"
+    assert claim.enqueued_at == pytest.approx(job.enqueued_at)
     assert (await side.two.claim(job.id)).state == "taken"
     assert await side.one.acknowledge(job.id)
-    assert "queue:open" not in side.raw.keys()
+    assert not side.raw.exists("queue:open")
 
 
 async def test_a_payload_of_another_type_is_handed_over_empty(side: Side) -> None:

@@ -116,7 +116,9 @@ async def test_guided_json_parses_and_fits(engine: VllmEngine) -> None:
 async def test_json_object_is_json(engine: VllmEngine) -> None:
     """Whatever the model says is one JSON object as far as it goes."""
     told = await ask(
-        engine, prompt='Answer with {"ok": true}', params={"response_format": {"type": "json_object"}, "max_tokens": 64}
+        engine,
+        prompt='Answer with {"ok": true}',
+        params={"response_format": {"type": "json_object"}, "max_tokens": 64},
     )
     assert told.text().lstrip().startswith("{")
     if told.reason() == "stop":
@@ -125,7 +127,10 @@ async def test_json_object_is_json(engine: VllmEngine) -> None:
 
 async def test_a_schema_that_cannot_be_followed_rejects_the_job(engine: VllmEngine) -> None:
     """The job fails with a reason, and the engine goes on."""
-    answer = {"type": "json_schema", "json_schema": {"type": "object", "properties": {"x": {"type": "no-type"}}}}
+    answer = {
+        "type": "json_schema",
+        "json_schema": {"type": "object", "properties": {"x": {"type": "no-type"}}},
+    }
     with pytest.raises(JobRejected):
         await ask(engine, prompt="x", params={"response_format": answer})
     assert (await ask(engine, prompt=FRANCE)).reason() == "stop"
@@ -215,7 +220,10 @@ async def test_sixteen_jobs_at_once_say_what_each_says_alone(engine: VllmEngine)
 async def test_no_character_is_ever_split(engine: VllmEngine, text: str) -> None:
     """Every piece of a non-ASCII answer is whole characters, though its tokens are not."""
     schema = {"type": "string", "enum": [text]}
-    answer = {"type": "json_schema", "json_schema": {"type": "object", "properties": {"t": schema}, "required": ["t"]}}
+    answer = {
+        "type": "json_schema",
+        "json_schema": {"type": "object", "properties": {"t": schema}, "required": ["t"]},
+    }
     told = await ask(engine, prompt="Go", params={"response_format": answer, "max_tokens": 400})
     assert json.loads(told.text())["t"] == text
     assert all("\ufffd" not in delta.text for delta in told.deltas)

@@ -169,9 +169,7 @@ def test_the_command_line_loads_without_httpx() -> None:
     """`--help` and mistyped options do not wait for the HTTP library."""
     check = "import sys, client.cli; print('httpx' in sys.modules)"
 
-    done = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=REPOSITORY
-    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=REPOSITORY)
 
     assert done.stdout == "False\n"
 

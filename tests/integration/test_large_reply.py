@@ -19,9 +19,7 @@ from worker.store import PART_BYTES, ReplyStore
 MEGABYTE = 1_000_000
 
 
-async def test_a_reply_of_20_mb_goes_up_in_bounded_memory(
-    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reply_of_20_mb_goes_up_in_bounded_memory(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the reply itself the upload holds about two parts, not another 20 MB, and the document arrives whole."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)

@@ -23,14 +23,10 @@ def test_default_model_is_complete() -> None:
     config = json.loads((folder / "config.json").read_text())
     assert (config["architectures"], config["dtype"]) == (["LlamaForCausalLM"], "float16")
     assert "quantization_config" not in config
-    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
-        file.name for file in folder.iterdir()
-    }
+    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {file.name for file in folder.iterdir()}
 
 
-def test_broken_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What is no GGUF is refused by name, with the reader's own words, and leaves nothing to be used."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     broken = tmp_path / "broken.gguf"
@@ -38,9 +34,7 @@ def test_broken_file(
     with pytest.raises(SettingsError, match=r"broken\.gguf cannot be converted to safetensors: \w+"):
         converted(broken)
     assert "the conversion ended with exit code 1" in caplog.text
-    assert not [
-        file for file in (tmp_path / "cache").rglob("*") if file.is_dir() and file.name.startswith("broken")
-    ]
+    assert not [file for file in (tmp_path / "cache").rglob("*") if file.is_dir() and file.name.startswith("broken")]
 
 
 def test_conversion_ends_with_whoever_asked(tmp_path: Path) -> None:

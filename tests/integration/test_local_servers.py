@@ -73,9 +73,7 @@ def test_pid_of_a_stopped_server(own_redis: RedisServer) -> None:
         _ = own_redis.pid
 
 
-def test_taken_port_is_survived(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_taken_port_is_survived(own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port that is taken between choice and start costs a second try, not the start."""
     taken = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
     choices = iter([[taken], free_ports(1)])
@@ -88,9 +86,7 @@ def test_taken_port_is_survived(
         second.stop()
 
 
-def test_start_failure_shows_the_log(
-    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_failure_shows_the_log(own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that cannot start says why, in its own words."""
     taken = int(own_redis.url.rsplit(":", 1)[1].split("/")[0])
     monkeypatch.setattr("local.server.free_ports", lambda _count: [taken])
@@ -134,9 +130,7 @@ def test_s3_data_survive_a_crash(s3_server: S3Server) -> None:
     assert s3_client(s3_server).get_object(**where)["Body"].read() == b"still here"
 
 
-def test_s3_environment_is_all_that_an_sdk_needs(
-    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_s3_environment_is_all_that_an_sdk_needs(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An SDK without any argument finds the server and is let in."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)

@@ -103,9 +103,7 @@ class LocalProcess:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                ours = process.environ().get(_MARK) == self._mark or process.cwd().startswith(
-                    str(self.folder)
-                )
+                ours = process.environ().get(_MARK) == self._mark or process.cwd().startswith(str(self.folder))
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found

@@ -42,9 +42,7 @@ def test_01_answers_survives_and_leaves_nothing(tmp_path: Path) -> None:
         engine = first.children(recursive=True)
         assert engine, "vLLM's engine core is a process of its own"
         first.kill()
-        wait_until(
-            lambda: not any(process.is_running() for process in engine), "vLLM is gone with its worker"
-        )
+        wait_until(lambda: not any(process.is_running() for process in engine), "vLLM is gone with its worker")
         wait_until(
             lambda: health(addresses)["worker"]["state"] == "ready",
             "a new worker is ready",

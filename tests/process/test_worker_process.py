@@ -140,8 +140,14 @@ def failed_start(around: Surroundings, **changed: str) -> tuple[int, str, float]
     """Start a worker that cannot run; return its exit code, its standard error and the seconds it took."""
     began = time.monotonic()
     environment = {name: value for name, value in around.environment(**changed).items() if value != "unset"}
-    ended = subprocess.run(  # noqa: S603 - our own module
-        [sys.executable, "-m", "worker"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    ended = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     for line in ended.stdout.splitlines():
         json.loads(line)
@@ -154,7 +160,11 @@ def test_8_bad_settings_end_at_once_with_every_problem(around: Surroundings) -> 
         around, TLFIF_BUCKET="unset", TLFIF_HTTP_PORT="99999", TLFIF_REDIS_URL="ftp://:hunter2@host"
     )
     assert code == 2
-    assert [line.split()[1] for line in said.splitlines()] == ["TLFIF_REDIS_URL", "TLFIF_BUCKET", "TLFIF_HTTP_PORT"]
+    assert [line.split()[1] for line in said.splitlines()] == [
+        "TLFIF_REDIS_URL",
+        "TLFIF_BUCKET",
+        "TLFIF_HTTP_PORT",
+    ]
     assert "hunter2" not in said
 
 
@@ -168,7 +178,11 @@ def test_8_a_taken_port_is_a_bad_setting(around: Surroundings) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("TLFIF_ENGINE_ARGS", '{"no_such_argument": 1}'), ("TLFIF_MODEL", "tests"), ("TLFIF_ENGINE_ARGS", '{"dtype": "x"}')],
+    [
+        ("TLFIF_ENGINE_ARGS", '{"no_such_argument": 1}'),
+        ("TLFIF_MODEL", "tests"),
+        ("TLFIF_ENGINE_ARGS", '{"dtype": "x"}'),
+    ],
 )
 def test_8_what_vllm_refuses_is_a_bad_setting(around: Surroundings, name: str, value: str) -> None:
     """Exit 2 with vLLM's reason."""

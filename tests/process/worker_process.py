@@ -102,7 +102,7 @@ class WorkerProcess:
         self.log = log
         self.http = f"http://127.0.0.1:{environment['TLFIF_HTTP_PORT']}"
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own module
+            self.popen = subprocess.Popen(
                 [sys.executable, "-m", "worker"],
                 cwd=ROOT,
                 env=environment,

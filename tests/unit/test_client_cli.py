@@ -51,15 +51,11 @@ def test_text_goes_to_stdout_and_the_receipt_to_stderr(run: Run, capsys: pytest.
     out, err = capsys.readouterr()
     assert code == 0
     assert out == "Blue.\n"
-    assert err == (
-        "tlfif: 5 tokens, first token after 0.05 s, total 0.10 s (worker: queued 3 ms, first token 41 ms)\n"
-    )
+    assert err == ("tlfif: 5 tokens, first token after 0.05 s, total 0.10 s (worker: queued 3 ms, first token 41 ms)\n")
 
 
 @pytest.mark.parametrize(("status", "code"), [("done", 0), ("failed", 1), ("expired", 3), ("cancelled", 4)])
-def test_each_end_has_its_exit_code(
-    run: Run, capsys: pytest.CaptureFixture[str], status: str, code: int
-) -> None:
+def test_each_end_has_its_exit_code(run: Run, capsys: pytest.CaptureFixture[str], status: str, code: int) -> None:
     """Scripts can tell how the job ended; what had arrived is printed in any case."""
     assert run(Service(reply("a", status=status)), "why?") == code
     assert capsys.readouterr().out == "a\n"

@@ -133,8 +133,7 @@ def test_the_receipt_tells_what_the_user_and_the_worker_measured() -> None:
     )
 
     assert receipt(first, last) == (
-        "3 tokens, first token after 0.46 s, total 2.00 s"
-        " (worker: queued 3 ms, first token 41 ms, total 1500 ms)"
+        "3 tokens, first token after 0.46 s, total 2.00 s (worker: queued 3 ms, first token 41 ms, total 1500 ms)"
     )
 
 

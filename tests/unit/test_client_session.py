@@ -210,9 +210,7 @@ async def test_a_reply_that_breaks_the_contract_is_an_error(
         httpx.Response(202, json={"status": "queued", "id": "7"}, headers={"Location": REPLY_URL}),
         httpx.Response(202, json={"status": "queued", "id": JOB_ID}),
         httpx.Response(202, json={"status": "queued", "id": JOB_ID}, headers={"Location": "ftp://x/y"}),
-        httpx.Response(
-            202, json={"status": "queued", "id": JOB_ID}, headers={"Location": "https://xn--zz-/"}
-        ),
+        httpx.Response(202, json={"status": "queued", "id": JOB_ID}, headers={"Location": "https://xn--zz-/"}),
     ],
     ids=["no JSON", "no id", "bad id", "no Location", "ftp", "bad host"],
 )

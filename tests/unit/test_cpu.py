@@ -13,9 +13,7 @@ ZEN5 = SKYLAKE | {"avx512_bf16"}
 SAPPHIRE_RAPIDS = ZEN5 | {"amx_tile", "amx_bf16"}
 
 
-@pytest.mark.parametrize(
-    ("flags", "dtype"), [(SKYLAKE, "float32"), (ZEN5, "bfloat16"), (SAPPHIRE_RAPIDS, "bfloat16")]
-)
+@pytest.mark.parametrize(("flags", "dtype"), [(SKYLAKE, "float32"), (ZEN5, "bfloat16"), (SAPPHIRE_RAPIDS, "bfloat16")])
 def test_dtype_follows_the_hardware(flags: frozenset[str], dtype: str) -> None:
     """bfloat16 only where it is not emulated."""
     assert cpu.engine_args(cpu.Cpu(flags, (0, 1)))["dtype"] == dtype

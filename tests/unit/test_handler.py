@@ -170,9 +170,7 @@ def test_an_event_may_lack_what_api_gateway_leaves_out(router: Router, left_out:
     assert router(sent)["statusCode"] == (401 if left_out == "authorizer" else 202)
 
 
-def test_a_bad_request_names_every_field_and_queues_nothing(
-    router: Router, redis: fakeredis.FakeRedis
-) -> None:
+def test_a_bad_request_names_every_field_and_queues_nothing(router: Router, redis: fakeredis.FakeRedis) -> None:
     """400 with all that is wrong, each by its path."""
     sent = {"prompt": "é" * 3_072 + "a", "raw": 1, "params": {"n": 9, "stop": [""]}, "model": "x"}
     answer = router(event("POST", "/infer", json.dumps(sent)))
@@ -290,9 +288,7 @@ def test_neither_prompt_nor_token_is_logged_or_sent_back(
     """Whatever becomes of a request, its prompt and token stay out of the answer and of every log."""
     caplog.set_level(logging.DEBUG)
     server.connected = fate != "no-redis"
-    fields = {"prompt": "hunter2", "params": {"stop": "hunter2"}} | (
-        {"raw": "hunter2"} if fate == "refused" else {}
-    )
+    fields = {"prompt": "hunter2", "params": {"stop": "hunter2"}} | ({"raw": "hunter2"} if fate == "refused" else {})
     body = json.dumps(fields)[: -1 if fate == "broken" else None]
 
     answer = router(event("POST", "/infer", body, headers={"Authorization": "Bearer hunter3"}))
@@ -362,9 +358,7 @@ def test_missing_settings_are_named_at_once(environment: dict[str, str], named: 
 def test_settings_are_read_from_the_environment() -> None:
     """Each setting from its variable; others are nobody's business."""
     environment = {"TLFIF_REDIS_URL": "redis://host", "TLFIF_BUCKET": "b", "PATH": "/bin"}
-    assert RouterSettings.from_environment(environment) == RouterSettings(
-        redis_url="redis://host", bucket="b"
-    )
+    assert RouterSettings.from_environment(environment) == RouterSettings(redis_url="redis://host", bucket="b")
 
 
 def test_the_entry_point_reads_its_settings_once_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,9 +190,7 @@ def test_the_contents_of_messages_are_measured_together() -> None:
         ([USER | {"content": "\ud800"}], [("messages[0].content", "must not contain lone surrogates")]),
     ],
 )
-def test_messages_that_are_no_conversation_are_refused(
-    messages: object, errors: list[tuple[str, str]]
-) -> None:
+def test_messages_that_are_no_conversation_are_refused(messages: object, errors: list[tuple[str, str]]) -> None:
     """Each message has a known role and a text, nothing else, and one of them says something."""
     assert refusals(body(messages=messages)) == errors
 
@@ -243,9 +241,7 @@ def test_raw_is_accepted_with_a_prompt_and_may_be_false_with_messages() -> None:
         ({"type": "text", "strict": True}, [(".strict", "is unknown; known are type, json_schema")]),
     ],
 )
-def test_a_response_format_that_says_nothing_is_refused(
-    wanted: object, errors: list[tuple[str, str]]
-) -> None:
+def test_a_response_format_that_says_nothing_is_refused(wanted: object, errors: list[tuple[str, str]]) -> None:
     """The type is known, and a schema comes with the type that needs one."""
     expected = [(f"params.response_format{field}", message) for field, message in errors]
     assert refusals(body(params={"response_format": wanted})) == expected
@@ -380,9 +376,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "shape", SHAPES, ids=["text", "half", "long", "array", "object", "message", "format"]
-)
+@pytest.mark.parametrize("shape", SHAPES, ids=["text", "half", "long", "array", "object", "message", "format"])
 @pytest.mark.parametrize("place", PLACES)
 def test_no_message_repeats_what_a_field_held(place: str, shape: object) -> None:
     """Messages go into answers and logs; what a user wrote does not."""

@@ -91,12 +91,8 @@ async def test_repeated_headers_are_joined(client: httpx.AsyncClient, handler: R
     assert "cookie" not in handler.event["headers"]
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json", "text/plain; charset=utf-8", "application/x+json", None]
-)
-async def test_text_stays_text(
-    client: httpx.AsyncClient, handler: Recorder, content_type: str | None
-) -> None:
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain; charset=utf-8", "application/x+json", None])
+async def test_text_stays_text(client: httpx.AsyncClient, handler: Recorder, content_type: str | None) -> None:
     """A body in UTF-8 of a textual type, or of none, arrives as it was sent."""
     await client.post(
         "/infer", content="grüße 🦙".encode(), headers={"content-type": content_type} if content_type else {}
@@ -112,9 +108,7 @@ async def test_text_stays_text(
         (b"a=1", "application/x-www-form-urlencoded"),
     ],
 )
-async def test_the_rest_is_base64(
-    client: httpx.AsyncClient, handler: Recorder, body: bytes, content_type: str
-) -> None:
+async def test_the_rest_is_base64(client: httpx.AsyncClient, handler: Recorder, body: bytes, content_type: str) -> None:
     """Bytes that are no text, or do not claim to be, arrive unharmed as base64."""
     await client.post("/infer", content=body, headers={"content-type": content_type})
     assert handler.event["isBase64Encoded"] is True
@@ -203,10 +197,6 @@ async def test_context_counts_down(client: httpx.AsyncClient, handler: Recorder)
     response = await client.get("/x")
     (context,) = handler.contexts
     assert isinstance(context, LambdaContext)
-    assert (
-        context.aws_request_id
-        == handler.event["requestContext"]["requestId"]
-        == response.headers["apigw-requestid"]
-    )
+    assert context.aws_request_id == handler.event["requestContext"]["requestId"] == response.headers["apigw-requestid"]
     assert 0 < context.get_remaining_time_in_millis() <= 10_000
     assert LambdaContext("id", deadline=0.0).get_remaining_time_in_millis() == 0

@@ -35,9 +35,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> Conversions:
 def test_two_at_once_convert_once(tmp_path: Path, conversions: Conversions) -> None:
     """Whoever comes second waits for the first and takes what that one made."""
     target = tmp_path / "models" / "m"
-    threads = [
-        threading.Thread(target=gguf._convert_once, args=(tmp_path / "m.gguf", target)) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=gguf._convert_once, args=(tmp_path / "m.gguf", target)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -34,8 +35,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.redis = fakeredis.FakeRedis(server=self.server)
-        clients = [fakeredis.FakeAsyncRedis(server=self.server) for _ in range(2)]
-        self.queue = JobQueue(*clients, "one")
+        blocking, commands = (fakeredis.FakeAsyncRedis(server=self.server) for _ in range(2))
+        self.queue = JobQueue(blocking, commands, "one")
 
     def enqueue(self, **changed: Any) -> Job:
         """Queue a job as the router does."""
@@ -134,7 +135,7 @@ async def test_the_visible_text_never_shrinks(world: World) -> None:
     world.engine.texts = ["größer " * 20 for _ in range(200)]
     await world.run(job.id)
     texts = [json.loads(body)["choices"][0]["text"] for body in world.store.written]
-    assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
 
 
 async def test_a_job_that_the_engine_refuses_fails_with_the_reason(world: World) -> None:
@@ -226,7 +227,10 @@ async def test_a_dying_engine_hands_the_job_back(world: World) -> None:
     world.engine.before_step = die
     with pytest.raises(EngineDied):
         await world.run(job.id)
-    assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == ("streaming", "Hello ")
+    assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == (
+        "streaming",
+        "Hello ",
+    )
     assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
     assert not world.redis.exists(lease_key(job.id))
 

@@ -103,9 +103,7 @@ def test_what_is_not_utf8_is_refused_with_the_offset(body: bytes, offset: int) -
     assert refusal(body) == f"is not UTF-8: bad byte at offset {offset}"
 
 
-@pytest.mark.parametrize(
-    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 4_301, "-" + "1" * 5_000]
-)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" * 4_301, "-" + "1" * 5_000])
 def test_numbers_that_could_not_be_written_again_are_refused(number: str) -> None:
     """What JSON has no word for, and what Python cannot hold, is refused wherever it stands."""
     for body in (number, f'[{{"a": {number}}}]'):
@@ -215,9 +213,7 @@ def test_a_value_that_is_wrong_as_a_whole_is_the_body() -> None:
 @pytest.mark.parametrize(("name", "shown"), [("\ud800x", "?x"), ("é" * 65, "é" * 64), ("", "")])
 def test_the_name_of_an_unknown_field_can_always_be_sent_back(name: str, shown: str) -> None:
     """Names are cut, and what UTF-8 cannot carry is replaced, so that the answer can be encoded."""
-    assert problems({name: 1}, {"type": "object", "properties": {"a": {}}}) == [
-        (shown, "is unknown; known are a")
-    ]
+    assert problems({name: 1}, {"type": "object", "properties": {"a": {}}}) == [(shown, "is unknown; known are a")]
 
 
 @pytest.mark.parametrize("count", [1, MAX_REPORTED_ERRORS])
@@ -383,9 +379,7 @@ def test_every_mutation_of_a_full_body_is_judged_as_by_jsonschema() -> None:
 
 ANYTHING = st.recursive(
     st.sampled_from([*ODD, *EDGES]) | st.text(max_size=3) | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "n", "role", "é"]), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["", "n", "role", "é"]), inner),
     max_leaves=4,
 )
 MUTATIONS = st.lists(st.tuples(st.sampled_from(list(places(FULL))[1:]), ANYTHING), max_size=4)

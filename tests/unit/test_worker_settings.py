@@ -9,7 +9,11 @@ import pytest
 from worker.errors import SettingsError
 from worker.settings import Settings
 
-NEEDED = {"TLFIF_REDIS_URL": "redis://:hunter2@127.0.0.1:6379/0", "TLFIF_BUCKET": "replies", "TLFIF_MODEL": "org/model"}
+NEEDED = {
+    "TLFIF_REDIS_URL": "redis://:hunter2@127.0.0.1:6379/0",
+    "TLFIF_BUCKET": "replies",
+    "TLFIF_MODEL": "org/model",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +85,7 @@ def test_settings_never_change() -> None:
     """They are frozen."""
     settings = Settings.from_environment()
     with pytest.raises(ValueError, match="frozen"):
-        settings.bucket = "other"  # type: ignore[misc]
+        settings.bucket = "other"
 
 
 def test_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
