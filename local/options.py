@@ -54,12 +54,10 @@ class Options:
     def _model(self, folder: Path) -> Path | str:
         if self.tiny:
             return write_tiny_model(folder / "tiny-model")
-        asked = os.environ.get("TLFIF_MODEL")
-        if not asked:
-            return default_model()
+        asked = os.environ.get("TLFIF_MODEL") or default_model()
         path = Path(asked).expanduser()
         if path.suffix == ".gguf":
-            return converted(path)
+            converted(path)  # here, where its progress is seen; the worker then finds it done
         # The worker runs in another working directory; what is no folder is a hub id and stays as it is.
         return path.resolve() if path.exists() else asked
 

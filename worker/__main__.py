@@ -23,20 +23,19 @@ def main() -> int:
 
     configure_logging()
     log = structlog.get_logger("worker")
+    code = 0
     try:
         anyio.run(Daemon(Settings.from_environment()).run)
-    except SettingsError as error:
-        log.error("bad settings", problems=error.problems)
-        for problem in error.problems:
+    except* SettingsError as refused:
+        problems = [problem for error in refused.exceptions for problem in getattr(error, "problems", [])]
+        log.error("bad settings", problems=problems)
+        for problem in problems:
             sys.stderr.write(f"worker: {problem}\n")
-        return EXIT_BAD_SETTINGS
-    except BaseExceptionGroup as group:
-        died = group.subgroup(EngineDied)
-        if died is None:
-            raise
-        log.error("the engine died", reason=str(next(iter(died.exceptions))))
-        return EXIT_ENGINE_DIED
-    return 0
+        code = EXIT_BAD_SETTINGS
+    except* EngineDied as died:
+        log.error("the engine died", reason=str(died.exceptions[0]))
+        code = EXIT_ENGINE_DIED
+    return code
 
 
 if __name__ == "__main__":

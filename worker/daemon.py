@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -15,7 +14,6 @@ from anyio.abc import TaskStatus
 
 from worker import http
 from worker.engine import Engine
-from worker.gguf import converted
 from worker.health import Health
 from worker.jobs import Jobs
 from worker.queue import JobQueue
@@ -48,7 +46,7 @@ class Daemon:
         settings = self._settings
         listener = http.bind(settings.http_port)
         listener.close()  # only to fail early: the engine's processes must not inherit it
-        engine = await VllmEngine.start(_loadable(settings.model), settings.engine_args)
+        engine = await VllmEngine.start(settings.model, settings.engine_args)
         # What the imports and the engine left on the heap stays for good: no collection needs to look at it again.
         gc.freeze()
         gc.enable()
@@ -103,11 +101,6 @@ class Daemon:
                 log.info("draining", signal=name, jobs=jobs.running, seconds=self._settings.drain_seconds)
                 self._state = "draining"
                 jobs.drain()
-
-
-def _loadable(model: str) -> str:
-    """Return what vLLM can load: the model itself, or the folder that a GGUF file is converted to."""
-    return str(converted(Path(model))) if model.endswith(".gguf") else model
 
 
 async def _watch_engine(engine: Engine) -> None:

@@ -40,3 +40,5 @@ def configure_logging() -> None:
     logging.captureWarnings(capture=True)
     for chatty in ("botocore", "aiobotocore", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Warns of each tensor that it casts, which is what the dtype was chosen for.
+    logging.getLogger("vllm.model_executor.models.utils").setLevel(logging.ERROR)

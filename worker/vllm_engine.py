@@ -22,6 +22,7 @@ from router_lambda.job import DEFAULT_MAX_TOKENS, Job
 from worker import cpu
 from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
+from worker.gguf import converted
 
 _PR_SET_PDEATHSIG: Final = 1
 _SHUTDOWN_SECONDS: Final = 10.0
@@ -38,28 +39,32 @@ class VllmEngine:
 
     @classmethod
     async def start(cls, model: str, overrides: Mapping[str, Any]) -> Self:
-        """Load the model and answer one request, so that the first user does not pay for what is lazy.
+        """Load a folder, GGUF file or hub id, and answer one request: the first user shall not pay for what is lazy.
 
         Blocks the event loop while it loads: call it before there is anything else to do, and before signal handlers
         and sockets exist, since vLLM's engine core is forked from here and would inherit them.
 
         Raises:
             SettingsError: vLLM does not take these arguments or this model.
+            EngineDied: it took them and did not come up all the same.
         """
         args = {**_prepare_environment(model), **overrides}
         from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
         try:
-            config = AsyncEngineArgs(model=model, **args).create_engine_config()
+            config = AsyncEngineArgs(model=_loadable(model), **args).create_engine_config()
         except (TypeError, ValueError, OSError) as error:
             raise SettingsError([f"TLFIF_MODEL or TLFIF_ENGINE_ARGS is wrong: {error}"]) from error
         # vLLM's CPU platform insists on spawn, which imports everything again in the child. Forking is safe here:
         # no thread of ours runs yet.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        with _BoundChildren():
-            llm = AsyncLLM.from_vllm_config(config)
-        engine = cls(llm, _public_name(model))
+        try:
+            with _BoundChildren():
+                llm = AsyncLLM.from_vllm_config(config)
+        except (RuntimeError, ValueError) as error:
+            raise EngineDied(f"vLLM did not start: {error}") from error
+        engine = cls(llm, config.model_config.served_model_name)
         await engine._warm_up()
         return engine
 
@@ -139,7 +144,7 @@ class VllmEngine:
 def _prepare_environment(model: str) -> dict[str, Any]:
     """Set the variables that vLLM reads when it is imported; return engine arguments that fit this machine."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CONFIGURE_LOGGING": "0"}
-    args: dict[str, Any] = {"use_tqdm_on_load": False}
+    args: dict[str, Any] = {"use_tqdm_on_load": False, "served_model_name": _public_name(model)}
     if Path(model).exists():
         variables["HF_HUB_OFFLINE"] = "1"
     if _is_cpu_build():
@@ -193,8 +198,15 @@ def _user_message(prompt: str | None) -> dict[str, Any]:
     return {"role": "user", "content": prompt}
 
 
+def _loadable(model: str) -> str:
+    """Return what vLLM can load: the model itself, or the folder that a GGUF file is converted to."""
+    return str(converted(Path(model))) if model.endswith(".gguf") else model
+
+
 def _public_name(model: str) -> str:
-    return Path(model).name if Path(model).exists() else model
+    """Return the name for replies and metrics: without the folders that it lies in."""
+    path = Path(model)
+    return model if not path.exists() else path.stem if path.suffix == ".gguf" else path.name
 
 
 def _sampling(params: Mapping[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from worker.gguf import converted
 
 def test_default_model_is_complete() -> None:
     """It has float16 weights that claim no quantisation, the tokenizer and the chat template."""
-    folder = default_model()
+    folder = converted(default_model())
     config = json.loads((folder / "config.json").read_text())
     assert (config["architectures"], config["dtype"]) == (["LlamaForCausalLM"], "float16")
     assert "quantization_config" not in config
@@ -39,7 +39,7 @@ def test_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: py
 
 def test_conversion_ends_with_whoever_asked(tmp_path: Path) -> None:
     """Killed with -9 in the middle, the process that asked takes the converting one along."""
-    asks = "from local.model import default_model; default_model()"
+    asks = "from local.model import default_model; from worker.gguf import converted; converted(default_model())"
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", asks], cwd=REPOSITORY, env=environment) as asking:
         tree = psutil.Process(asking.pid)

@@ -9,13 +9,16 @@ import pytest
 from local import options
 from local.options import Options
 
+CONVERTED: list[Path] = []
+
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for the conversions, which have tests of their own."""
     monkeypatch.delenv("TLFIF_MODEL", raising=False)
-    monkeypatch.setattr(options, "default_model", lambda: Path("/cache/default"))
-    monkeypatch.setattr(options, "converted", lambda gguf: Path("/cache") / gguf.stem)
+    monkeypatch.setattr(options, "default_model", lambda: Path("/models/default.gguf"))
+    monkeypatch.setattr(options, "converted", CONVERTED.append)
+    CONVERTED.clear()
 
 
 def model(folder: Path, *, tiny: bool = False) -> str:
@@ -25,7 +28,8 @@ def model(folder: Path, *, tiny: bool = False) -> str:
 
 def test_default_model(tmp_path: Path) -> None:
     """Without a wish it is the bundled chat model."""
-    assert model(tmp_path) == "/cache/default"
+    assert model(tmp_path) == "/models/default.gguf"
+    assert [Path("/models/default.gguf")] == CONVERTED
 
 
 def test_tiny_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,9 +39,11 @@ def test_tiny_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gguf_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GGUF file becomes a folder before anything starts."""
-    monkeypatch.setenv("TLFIF_MODEL", "/models/mine.Q4.gguf")
-    assert model(tmp_path) == "/cache/mine.Q4"
+    """A GGUF file is converted before anything starts; the worker gets its name and finds it in the cache."""
+    (tmp_path / "mine.Q4.gguf").touch()
+    monkeypatch.setenv("TLFIF_MODEL", str(tmp_path / "mine.Q4.gguf"))
+    assert model(tmp_path) == str(tmp_path / "mine.Q4.gguf")
+    assert [tmp_path / "mine.Q4.gguf"] == CONVERTED
 
 
 def test_relative_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
