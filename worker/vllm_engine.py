@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
@@ -125,20 +125,18 @@ class VllmEngine:
         return int(self._llm.get_num_unfinished_requests())
 
     async def _warm_up(self) -> None:
-        job = Job(
-            "",
-            "",
-            "Hello",
-            None,
-            raw=True,
-            params={"max_tokens": 1},
-            idle_minutes=1,
-            reply_path="",
-            enqueued_at=0,
-        )
-        async with aclosing(self.generate(job)) as steps:
-            async for _ in steps:
-                pass
+        """Answer a chat message, or a raw prompt where there is no chat template."""
+        for raw in (False, True):
+            with suppress(JobRejected):
+                async with aclosing(self.generate(_warm_up_job(raw=raw))) as steps:
+                    async for _ in steps:
+                        pass
+                return
+
+
+def _warm_up_job(*, raw: bool) -> Job:
+    params = {"max_tokens": 2}
+    return Job("warm-up", "", "Hello", None, raw, params, idle_minutes=1, reply_path="", enqueued_at=0)
 
 
 def _prepare_environment(model: str) -> dict[str, Any]:
@@ -231,11 +229,14 @@ def _step(output: Any) -> Step:
     Raises:
         EngineDied: vLLM aborted the request. We abort only by closing the stream, after which nothing is read; so this
             is a dying engine core, which reports its end as if it were a normal one.
+        JobRejected: vLLM failed on this request and goes on with the others.
     """
     deltas = []
     for choice in output.outputs:
-        if choice.finish_reason in {"abort", "error"}:
-            raise EngineDied(f"vLLM ended a request with {choice.finish_reason}")
+        if choice.finish_reason == "abort":
+            raise EngineDied("vLLM aborted a request that nobody had cancelled")
+        if choice.finish_reason == "error":
+            raise JobRejected("engine_error", "the engine failed on this request; its log says why")
         logprobs = None
         if choice.logprobs is not None:
             logprobs = [
