@@ -38,7 +38,8 @@ class Surroundings:
         self.redis_url = redis_server.url
         self.redis = redis.Redis.from_url(redis_server.url)
         self.bucket = s3_server.bucket
-        self._s3_environment = s3_server.environment()
+        # vLLM's sockets stay behind when it is killed; the S3 server's folder is removed after the tests.
+        self._environment = {**s3_server.environment(), "TMPDIR": str(s3_server.folder)}
         self._model = model
         self.s3: Any = boto3.client(
             "s3",
@@ -52,7 +53,7 @@ class Surroundings:
         """Return the environment of a worker."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("TLFIF_")},
-            **self._s3_environment,
+            **self._environment,
             "TLFIF_REDIS_URL": self.redis_url,
             "TLFIF_BUCKET": self.bucket,
             "TLFIF_MODEL": str(self._model),
