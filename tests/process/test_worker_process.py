@@ -68,12 +68,12 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
 
 def test_2_sigterm_lets_running_jobs_finish(around: Surroundings, tmp_path: Path) -> None:
     """The job that runs is finished, the one that waits stays in Redis, exit 0."""
-    with running_worker(around, tmp_path / "log", TLFIF_MAX_CONCURRENCY="1") as worker:
-        running, waiting = around.enqueue(params=LONG), around.enqueue()
+    with running_worker(around, tmp_path / "log", TLFIF_MAX_CONCURRENCY="1", TLFIF_DRAIN_SECONDS="120") as worker:
+        running, waiting = around.enqueue(params=LONG | {"max_tokens": 600}), around.enqueue()
         wait_for(lambda: streaming(around, running.id))
         worker.popen.terminate()
         assert wait_for(lambda: worker.healthz()["state"] == "draining")
-        assert worker.exit_code(60) == 0
+        assert worker.exit_code(150) == 0
     assert around.reply(running.id)["status"] == "done"
     assert around.reply(waiting.id) is None
     assert around.redis.lrange("queue:ready", 0, -1) == [waiting.id.encode()]
