@@ -1,0 +1,31 @@
+# Everything runs from .venv, which every target sees to by itself.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+READY := .venv/.ready
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## install everything into .venv
+
+demo: $(READY) ## start the whole system here and watch a model answer
+	@.venv/bin/python -m local.demo
+
+test: $(READY) ## run all tests and print the coverage; a part: make test ARGS="tests/unit --no-cov"
+	@.venv/bin/python -m pytest $(if $(ARGS),$(ARGS),--cov)
+
+lint: $(READY) ## check style, types and import directions
+	@.ci/lint
+
+lock: ## choose new versions for requirements.lock
+	@.ci/setup venv
+	@.venv/bin/python .ci/lock.py || .venv/bin/python .ci/lock.py --extra-index-url https://download.pytorch.org/whl/cpu
+
+clean: ## remove .venv and every cache and build product
+	@rm -rf .venv build dist htmlcov *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written by the last line of the script, so that an interrupted set-up is never taken for a finished one.
+$(READY): requirements.lock pyproject.toml VERSION
+	@PYTHON="$(PYTHON)" .ci/setup
