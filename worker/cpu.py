@@ -79,15 +79,15 @@ def engine_args(cpu: Cpu) -> dict[str, Any]:
 def environment(cpu: Cpu) -> dict[str, str]:
     """Return the environment that vLLM reads on a CPU; what the user sets wins.
 
-    All cores bound: an unbound engine is slower and erratic. Its threads wait asleep: spinning ones hold the cores that
-    the rest of the system needs; with another busy process beside it the engine then made 1 token a second instead of
-    7, and 9 instead of 158 for 8 jobs at once. No `torch.compile` anywhere, because the first request for logprobs
-    would compile for ten seconds while every other one waits, and would kill the engine on a machine without a C++
-    compiler.
+    All cores bound: an unbound engine is slower and erratic. Its threads spin only briefly where they wait for each
+    other: with libgomp's default they hold the cores that the rest of the system needs, and beside one other busy
+    process the engine then stands still (docs/adr/ADR-2026-11-23-engine-on-the-cpu.md has the figures). No
+    `torch.compile` anywhere, because the first request for logprobs would compile for ten seconds while every other one
+    waits, and would kill the engine on a machine without a C++ compiler.
     """
     return {
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cpu.cores)),
-        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "2000",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "TORCH_COMPILE_DISABLE": "1",
     }

@@ -29,7 +29,7 @@ def test_all_cores_are_bound() -> None:
     """The engine gets every core, holds none while it waits, and compiles nothing in the middle of a request."""
     variables = cpu.environment(cpu.Cpu(ZEN5, (0, 2, 4)))
     assert variables["VLLM_CPU_OMP_THREADS_BIND"] == "0,2,4"
-    assert variables["OMP_WAIT_POLICY"] == "passive"
+    assert int(variables["GOMP_SPINCOUNT"]) <= 2_000
     assert variables["TORCH_COMPILE_DISABLE"] == "1"
 
 
