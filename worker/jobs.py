@@ -28,11 +28,11 @@ class Jobs:
     def __init__(self, services: Services, limit: int) -> None:
         self._services = services
         self._queue = services.queue
-        self._slots = anyio.Semaphore(limit)
+        self._limit = limit
         self._running: dict[str, tuple[Run, anyio.CancelScope]] = {}
         self._tasks: set[anyio.CancelScope] = set()
-        self._task_ended = anyio.Event()
         self._draining = anyio.Event()
+        self._changed = anyio.Event()
 
     @property
     def running(self) -> int:
@@ -47,8 +47,7 @@ class Jobs:
     async def consume(self, tasks: TaskGroup) -> None:
         """Pop ids and start a task for each, until `drain`."""
         waits = delays(0.2, 10.0)
-        while not self.draining:
-            await self._slots.acquire()
+        while await self._has_room():
             try:
                 popped = await self._next()
                 waits = delays(0.2, 10.0)
@@ -57,10 +56,16 @@ class Jobs:
                 popped = None
                 with anyio.move_on_after(next(waits)):
                     await self._draining.wait()
-            if popped is None:
-                self._slots.release()
-            else:
-                tasks.start_soon(self._run, popped, name=f"job {popped.decode('ascii', 'replace')}")
+            if popped is not None:
+                scope = anyio.CancelScope()
+                self._tasks.add(scope)
+                tasks.start_soon(self._run, popped, scope, name=f"job {popped.decode('ascii', 'replace')}")
+
+    async def _has_room(self) -> bool:
+        """Wait until one more job may run; `False` once no more are taken, however many still run."""
+        while len(self._tasks) >= self._limit and not self.draining:
+            await self._changed.wait()
+        return not self.draining
 
     async def _next(self) -> bytes | None:
         """Pop an id; one that comes while draining goes back.
@@ -75,17 +80,15 @@ class Jobs:
                 popped = None
         return popped
 
-    async def _run(self, popped: bytes) -> None:
-        with anyio.CancelScope() as scope:
-            self._tasks.add(scope)
-            try:
+    async def _run(self, popped: bytes, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
                 await self._claim_and_run(popped, scope)
-            except QueueUnavailable as error:  # still in the open set: the sweep puts it back
-                self._services.health.failed("redis", error)
-            finally:
-                self._tasks.remove(scope)
-                self._task_ended.set()
-                self._slots.release()
+        except QueueUnavailable as error:  # still in the open set: the sweep puts it back
+            self._services.health.failed("redis", error)
+        finally:
+            self._tasks.remove(scope)
+            self._notify()
 
     async def _claim_and_run(self, popped: bytes, scope: anyio.CancelScope) -> None:
         job_id = popped.decode("ascii", "replace")
@@ -146,6 +149,12 @@ class Jobs:
     def drain(self) -> None:
         """Take no more jobs."""
         self._draining.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake whoever waits for a task to end or for the drain."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
     async def finished(self, within: float) -> None:
         """Wait until nothing runs any more; what still runs after `within` seconds hands itself back."""
@@ -159,5 +168,4 @@ class Jobs:
 
     async def _until_idle(self) -> None:
         while self._tasks:
-            self._task_ended = anyio.Event()
-            await self._task_ended.wait()
+            await self._changed.wait()

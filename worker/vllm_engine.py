@@ -88,7 +88,7 @@ class VllmEngine:
         """Turn a job into tokens, through the chat template unless it is raw.
 
         Raises:
-            JobRejected: the prompt is longer than the model's context, or the model has no chat template.
+            JobRejected: the prompt is longer than the model's context, or the chat template cannot take the messages.
         """
         from vllm.exceptions import VLLMValidationError  # noqa: PLC0415
         from vllm.renderers import ChatParams  # noqa: PLC0415
@@ -105,9 +105,13 @@ class VllmEngine:
         except ChatTemplateResolutionError:
             raise JobRejected("no_chat_template", 'the model has no chat template; send "raw": true') from None
         except VLLMValidationError as error:
+            if error.parameter not in {"input_text", "input_tokens"}:
+                raise
             limit = self._llm.model_config.max_model_len
             message = f"the prompt does not fit into the model's context of {limit} tokens: {error.args[0]}"
             raise JobRejected("prompt_too_long", message) from None
+        except ValueError as error:
+            raise JobRejected("chat_template_failed", f"the chat template refuses the messages: {error}") from None
         return prompt
 
     async def check(self) -> None:

@@ -238,6 +238,20 @@ async def test_a_prompt_longer_than_the_context_is_rejected(engine: VllmEngine) 
     assert "x y" not in str(caught.value)
 
 
+async def test_messages_that_the_chat_template_refuses_reject_the_job(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some models' templates take no system message; that is the job's end, not the worker's."""
+
+    async def refuse(*_: object) -> None:
+        raise ValueError("System role not supported")
+
+    monkeypatch.setattr(engine._llm.renderer, "render_chat_async", refuse)
+    with pytest.raises(JobRejected, match="System role not supported") as caught:
+        await ask(engine, prompt="x")
+    assert caught.value.code == "chat_template_failed"
+
+
 async def test_more_tokens_than_the_context_has_left_are_clipped(engine: VllmEngine) -> None:
     """A prompt that nearly fills the context gets what is left."""
     told = await ask(engine, prompt="x " * 2_000, raw=True, params={"max_tokens": 2_048})

@@ -147,6 +147,22 @@ async def test_a_drain_lets_running_jobs_finish() -> None:
     assert len(consumer.queue.acknowledged) == 2
 
 
+async def test_a_drain_does_not_wait_for_a_free_place() -> None:
+    """With every place taken the consumer ends at once, so that the drain deadline counts from the signal."""
+    consumer = Consumer(ScriptedQueue(*ids(3)), limit=2)
+    async with anyio.create_task_group() as tasks:
+
+        async def consume_then_drain() -> None:
+            await consumer.jobs.consume(tasks)
+            await consumer.jobs.finished(0)
+
+        tasks.start_soon(consume_then_drain)
+        await until(lambda: len(consumer.store.written) == 2)
+        consumer.jobs.drain()
+    assert sorted(consumer.queue.released) == sorted(consumer.queue.claims)
+    assert len(consumer.queue.popped) == 1
+
+
 async def test_past_the_deadline_jobs_hand_themselves_back() -> None:
     """A job that does not end in time is released with its text so far."""
     consumer = Consumer(ScriptedQueue(*ids(1)))
