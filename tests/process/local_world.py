@@ -63,11 +63,13 @@ class LocalProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._process.kill()
+        self._process.communicate()
+        with suppress(AssertionError):  # after a failed test, too, its own janitor cleans up best
+            self.assert_nothing_is_left()
         for process in self.alive():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._process.kill()
-        self._process.communicate()
         shutil.rmtree(self.folder)
 
     def ready(self) -> dict[str, Any]:
