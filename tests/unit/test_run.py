@@ -67,6 +67,29 @@ async def _finish_or_hand_back(run: Run) -> None:
         raise
 
 
+def hang_after_first_step(engine: FakeEngine) -> anyio.Event:
+    """Let the engine say one text and then nothing more; the event tells when it is there."""
+    reached = anyio.Event()
+
+    async def hang(step: int) -> None:
+        if step == 1:
+            reached.set()
+            await anyio.sleep_forever()
+
+    engine.before_step = hang
+    return reached
+
+
+def die_before_step(engine: FakeEngine, fatal: int) -> None:
+    """Let the engine die where it should say its text number `fatal`."""
+
+    async def die(step: int) -> None:
+        if step == fatal:
+            raise EngineDied("killed by the test")
+
+    engine.before_step = die
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """Yield a new world."""
@@ -219,12 +242,7 @@ async def test_snapshots_are_skipped_while_s3_is_away_and_the_final_write_is_not
 async def test_a_dying_engine_hands_the_job_back(world: World) -> None:
     """The text so far is written, the job waits again, and the daemon hears of it."""
     job = world.enqueue()
-
-    async def die(step: int) -> None:
-        if step == 2:
-            raise EngineDied("killed by the test")
-
-    world.engine.before_step = die
+    die_before_step(world.engine, 2)
     with pytest.raises(EngineDied):
         await world.run(job.id)
     assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == (
@@ -238,14 +256,7 @@ async def test_a_dying_engine_hands_the_job_back(world: World) -> None:
 async def test_a_cancelled_run_hands_the_job_back_and_closes_its_stream(world: World) -> None:
     """What a drain does to a job that takes too long; the engine's request is closed."""
     job = world.enqueue()
-    reached = anyio.Event()
-
-    async def hang(step: int) -> None:
-        if step == 1:
-            reached.set()
-            await anyio.sleep_forever()
-
-    world.engine.before_step = hang
+    reached = hang_after_first_step(world.engine)
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_finish_or_hand_back, run)
@@ -259,14 +270,7 @@ async def test_a_cancelled_run_hands_the_job_back_and_closes_its_stream(world: W
 async def test_a_disowned_run_writes_nothing_more(world: World) -> None:
     """After its lease is lost, neither reply nor queue hears of it."""
     job = world.enqueue()
-    reached = anyio.Event()
-
-    async def hang(step: int) -> None:
-        if step == 1:
-            reached.set()
-            await anyio.sleep_forever()
-
-    world.engine.before_step = hang
+    reached = hang_after_first_step(world.engine)
     world.store.gate = anyio.Event()
     run = await world.claimed(job.id)
     async with anyio.create_task_group() as tasks:
@@ -282,12 +286,7 @@ async def test_a_reply_that_somebody_else_writes_stops_the_run(world: World) -> 
     """The conflict ends the generation; the other's document stays, and the job is looked at again."""
     job = world.enqueue()
     world.store.objects[reply_key(job.id)] = (b'{"status": "streaming"}', "their-etag", "their-run")
-
-    async def hang(step: int) -> None:
-        if step == 1:
-            await anyio.sleep_forever()
-
-    world.engine.before_step = hang
+    hang_after_first_step(world.engine)
     await world.run(job.id)
     assert world.engine.closed == [job.id]
     assert world.store.written == []
@@ -297,12 +296,7 @@ async def test_a_reply_that_somebody_else_writes_stops_the_run(world: World) -> 
 async def interrupted(world: World) -> Job:
     """Let a worker die after its first snapshot."""
     job = world.enqueue()
-
-    async def die(step: int) -> None:
-        if step == 1:
-            raise EngineDied("killed by the test")
-
-    world.engine.before_step = die
+    die_before_step(world.engine, 1)
     with pytest.raises(EngineDied):
         await world.run(job.id)
     world.engine.before_step = None
@@ -322,11 +316,7 @@ async def test_a_job_interrupted_after_its_first_text_keeps_it_and_fails(world: 
 async def test_a_job_interrupted_before_its_first_text_runs_again(world: World) -> None:
     """Nobody has seen anything, so nothing is lost."""
     job = world.enqueue()
-
-    async def die(_step: int) -> None:
-        raise EngineDied("killed by the test")
-
-    world.engine.before_step = die
+    die_before_step(world.engine, 0)
     with pytest.raises(EngineDied):
         await world.run(job.id)
     world.engine.before_step = None
