@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from worker.parent_death import die_with
+
 STOP_SECONDS: Final = 10.0
 """How long a child may take to end after SIGTERM before it gets SIGKILL."""
-
-_PR_SET_PDEATHSIG: Final = 1
-# Looked up once, at import: between fork and exec a child must not load libraries.
-_libc = ctypes.CDLL(None)
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """Return a `preexec_fn` after which the child gets SIGKILL as soon as process `parent` is gone.
-
-    Linux ties the death signal to the *thread* that forked (prctl(2), PR_SET_PDEATHSIG), so children are
-    started from the main thread, which ends last.
-    """
-
-    def tie() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died between our fork and the line above
-            os._exit(1)
-
-    return tie
 
 
 def spawn(

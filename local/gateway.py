@@ -8,8 +8,8 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from local.events import to_event, to_response
 from local.ports import LOOPBACK
+from worker.http import SignalFreeServer
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +119,6 @@ async def _read(request: Request) -> bytes | None:
     return bytes(body)
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the stack, which has more to stop than this server."""
-        yield
-
-
 @asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncIterator[str]:
     """Serve on a free port of loopback and yield the base URL; on the way out, finish what runs (5 s)."""
@@ -137,7 +131,7 @@ async def serving(gateway: Gateway) -> AsyncIterator[str]:
             lifespan="off",
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
-        server = _Server(config)
+        server = SignalFreeServer(config)
         # The socket listens already: who comes before uvicorn is up waits in its backlog.
         task = asyncio.create_task(server.serve([listener]), name="gateway")
         try:

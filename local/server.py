@@ -23,7 +23,7 @@ class Server(ABC):
     """A real server in a process of its own, on loopback, with its data in `folder` and its log in `logs`.
 
     The calls block: for milliseconds (Redis) to two seconds (S3). They belong in the main thread, see
-    `local.child.die_with`.
+    `worker.parent_death.die_with`.
     """
 
     name: str

@@ -13,8 +13,9 @@ from typing import Any, Final, NoReturn
 import anyio
 import httpx
 
-from local.child import die_with, tail
+from local.child import tail
 from local.server import StartFailed
+from worker.parent_death import die_with
 
 log = logging.getLogger(__name__)
 

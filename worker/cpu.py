@@ -1,7 +1,7 @@
 """What this machine's CPU can do, and the engine settings that follow from it.
 
-vLLM's own defaults on a CPU are safe nowhere and fast almost nowhere: they leave a core idle, start three processes,
-take bfloat16 on CPUs that emulate it, and use AMX tiles without asking the kernel, which ends in SIGILL.
+vLLM's own defaults leave a core idle, start three processes, take bfloat16 on CPUs that emulate it, and use AMX tiles
+without asking the kernel, which ends in SIGILL.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ _SYS_ARCH_PRCTL: Final = 158
 _ARCH_REQ_XCOMP_PERM: Final = 0x1023
 _XFEATURE_XTILEDATA: Final = 18
 """Linux x86-64, Documentation/arch/x86/xstate.rst."""
-
 
 _KV_CACHE_BYTES: Final = 2**30
 """Room for 46,592 tokens of SmolLM2-135M; left to itself vLLM takes most of the memory that is free."""

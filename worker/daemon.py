@@ -29,12 +29,11 @@ log = structlog.get_logger(__name__)
 
 
 class Daemon:
-    """One worker: `boot`, then `serve` until a signal says otherwise."""
+    """One worker: the engine first, then everything that serves it, until a signal says otherwise."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._health = Health()
-        self._state = "booting"
 
     async def run(self) -> None:
         """Boot, serve and shut down.
@@ -67,7 +66,7 @@ class Daemon:
 
         def state() -> dict[str, Any]:
             return {
-                "state": self._state,
+                "state": "draining" if jobs.draining else "ready",
                 "worker": self._settings.worker_id,
                 "pid": os.getpid(),
                 "model": engine.model,
@@ -81,10 +80,8 @@ class Daemon:
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.sweep, name="sweep")
             tasks.start_soon(_watch_engine, engine, name="engine")
-            self._state = "ready"
             log.info("ready", model=engine.model, port=listener.getsockname()[1])
             await jobs.consume(tasks)
-            self._state = "draining"
             await jobs.finished(self._settings.drain_seconds)
             tasks.cancel_scope.cancel()
 
@@ -99,7 +96,6 @@ class Daemon:
                     signal.signal(number, signal.SIG_DFL)
                     signal.raise_signal(number)
                 log.info("draining", signal=name, jobs=jobs.running, seconds=self._settings.drain_seconds)
-                self._state = "draining"
                 jobs.drain()
 
 

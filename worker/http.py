@@ -19,10 +19,12 @@ from worker.errors import SettingsError
 HOST = "127.0.0.1"
 
 
-class _Server(uvicorn.Server):
+class SignalFreeServer(uvicorn.Server):
+    """A uvicorn that is one part of a process and leaves the signals to whoever stops all of them."""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the daemon."""
+        """Capture none."""
         yield
 
 
@@ -51,4 +53,4 @@ async def serve(listener: socket.socket, state: Callable[[], dict[str, Any]]) ->
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    await _Server(config).serve(sockets=[listener])
+    await SignalFreeServer(config).serve(sockets=[listener])

@@ -98,12 +98,13 @@ class Reply:
 
     @property
     def is_final(self) -> bool:
-        """Whether the document may still change."""
+        """Whether the document has its final status and may no longer change."""
         return self.status != "streaming"
 
     def expect(self, choices: int) -> None:
         """Make room for the number of choices that was asked for; one is there from the start."""
         self._choices += [_Choice() for _ in range(choices - len(self._choices))]
+        self._size = self.document(self.created_at).size
 
     def add(self, step: Step, now: float) -> None:
         """Add what one step of the engine brought."""

@@ -7,14 +7,12 @@ names are imported inside functions.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import structlog
 
@@ -23,8 +21,8 @@ from worker import cpu
 from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
+from worker.parent_death import die_with
 
-_PR_SET_PDEATHSIG: Final = 1
 _SHUTDOWN_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -176,23 +174,23 @@ def _is_cpu_build() -> bool:
 class _BoundChildren:
     """While entered, whatever is forked dies with this process and hears none of its terminal's signals."""
 
-    _entered = False
-    _registered = False
+    _tie: ClassVar[Callable[[], None] | None] = None
+    _registered: ClassVar[bool] = False
 
     def __enter__(self) -> None:
         kind = type(self)
         if not kind._registered:
             os.register_at_fork(after_in_child=self._in_child)
             kind._registered = True
-        kind._entered = True
+        kind._tie = die_with(os.getpid())
 
     def __exit__(self, *_: object) -> None:
-        type(self)._entered = False
+        type(self)._tie = None
 
     @classmethod
     def _in_child(cls) -> None:
-        if cls._entered:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if cls._tie is not None:
+            cls._tie()
             os.setpgid(0, 0)
 
 

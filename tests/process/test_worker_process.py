@@ -31,7 +31,7 @@ def streaming(around: Surroundings, job_id: str) -> bool:
 
 
 def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
-    """Health, metrics, jobs good and bad, JSON logs without prompts, and a clean end with nothing left."""
+    """Health, metrics, 16 good jobs at once and bad ones, JSON logs without prompts, a clean end with nothing left."""
     with running_worker(around, tmp_path / "log") as worker:
         health = worker.healthz()
         assert (health["state"], health["redis"], health["s3"], health["running"]) == ("ready", "ok", "ok", 0)
@@ -40,7 +40,7 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
         around.redis.rpush("queue:ready", b"\xff\xfe", "not-an-id")
         malformed = around.enqueue(prompt="a secret prompt")
         around.redis.set(job_key(malformed.id), b'{"prompt": ')
-        good = [around.enqueue(prompt=f"a secret prompt {number}", params={"max_tokens": 20}) for number in range(5)]
+        good = [around.enqueue(prompt=f"a secret prompt {number}", params={"max_tokens": 20}) for number in range(16)]
         too_long = around.enqueue(prompt="x" * 3_000)
 
         for job in good:
@@ -52,7 +52,7 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
         assert wait_for(lambda: around.redis.keys() == [])
 
         metrics = httpx.get(f"{worker.http}/metrics").text
-        assert 'tlfif_jobs_total{status="done"} 5.0' in metrics
+        assert 'tlfif_jobs_total{status="done"} 16.0' in metrics
         assert metrics.count("\nvllm:") > 50
         listeners = [c for c in psutil.Process(worker.popen.pid).net_connections() if c.status == "LISTEN"]
         assert {connection.laddr.ip for connection in listeners} == {"127.0.0.1"}

@@ -96,6 +96,13 @@ def test_size_is_nearly_the_document_s() -> None:
     assert reply.size == pytest.approx(reply.document(NOW).size, abs=64)
 
 
+def test_size_counts_every_choice() -> None:
+    """Eight empty choices already take their room."""
+    reply = new_reply()
+    reply.expect(8)
+    assert reply.size == pytest.approx(reply.document(NOW).size, abs=64)
+
+
 @pytest.mark.parametrize("part", [1, 7, 100, 10_000])
 def test_parts_are_the_document(part: int) -> None:
     """Parts are full but for the last one, and joined they are the document."""
