@@ -8,15 +8,27 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 NAMESPACE: Final = "TLFIF/Router"
+
+_elsewhere: TextIO | None = None
+
+
+def send_to(stream: TextIO | None) -> None:
+    """Send every later line to `stream`, or to standard output again for `None`.
+
+    For processes that are no Lambda and whose standard output is somebody else's.
+    """
+    global _elsewhere  # noqa: PLW0603 - as standard output itself, one for the whole process
+    _elsewhere = stream
 
 
 def line(**fields: Any) -> None:
     """Write one line."""
-    sys.stdout.write(json.dumps(fields) + "\n")
-    sys.stdout.flush()
+    out = _elsewhere or sys.stdout
+    out.write(json.dumps(fields) + "\n")
+    out.flush()
 
 
 def count(metric: str, **fields: Any) -> None:
