@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 DEFAULT_GPU_TAG: Final = "env=tinyllama"
@@ -13,12 +13,22 @@ DEFAULT_GPU_TAG: Final = "env=tinyllama"
 DEFAULT_PING_CIDRS: Final = "10.20.0.0/22"
 """The VPC that `terraform/` makes."""
 
+LEEWAY_SECONDS: Final = 10
+"""How far the issuer's clock and ours may be apart: a token lives so much longer, and is valid so much sooner."""
+
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _JWT_NAMES: Final = ("TLFIF_JWKS_URL", "TLFIF_JWT_ISSUER", "TLFIF_JWT_AUDIENCE")
 
 
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
 class RouterConfigError(Exception):
-    """The function's environment is incomplete or wrong; the message names every variable that is."""
+    """The function's environment is incomplete or wrong; `problems` says what to do about each variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(f"in the function's environment: {'; '.join(problems)}")
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +54,51 @@ class JwtSettings:
         Raises:
             RouterConfigError: naming every variable that is missing or wrong.
         """
-        if environment.get("TL_DISABLE_JWT", "0") == "1":
+        if _is_disabled(environment):
             if not _is_local(environment):
-                raise RouterConfigError(
+                problem = (
                     "unset TL_DISABLE_JWT: it lets everybody in and is for the local stack alone, where"
                     " AWS_ENDPOINT_URL_S3 leads to this machine and no Lambda runs"
                 )
+                raise RouterConfigError([problem])
             return cls("", "", "", disabled=True)
         problems = _missing(environment, _JWT_NAMES)
-        if (url := environment.get("TLFIF_JWKS_URL")) and not _is_private_url(url):
+        if (url := environment.get("TLFIF_JWKS_URL")) and not _is_private(url):
             problems.append("make TLFIF_JWKS_URL an https address: whoever changes the keys on their way gets in")
         _raise_any(problems)
-        return cls(*(environment[name] for name in _JWT_NAMES))
+        url, issuer, audience = (environment[name] for name in _JWT_NAMES)
+        return cls(url, issuer, audience)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """What a look at the queue's health takes.
+
+    Attributes:
+        ping_cidrs: source addresses that may ask for health.
+    """
+
+    redis_url: str
+    ping_cidrs: Networks = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> HealthSettings:
+        """Read the settings.
+
+        Raises:
+            RouterConfigError: naming every variable that is missing or wrong.
+        """
+        problems = _missing(environment, ("TLFIF_REDIS_URL",))
+        if (url := environment.get("TLFIF_REDIS_URL")) and not _is_redis(url):
+            problems.append("write TLFIF_REDIS_URL like redis://host:6379/0")
+        networks = []
+        for text in (environment.get("TLFIF_PING_CIDRS") or DEFAULT_PING_CIDRS).split(","):
+            try:
+                networks.append(ip_network(text.strip()))
+            except ValueError as error:
+                problems.append(f"mend TLFIF_PING_CIDRS: {error}")
+        _raise_any(problems)
+        return cls(environment["TLFIF_REDIS_URL"], tuple(networks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +107,12 @@ class RouterSettings:
 
     Attributes:
         gpu_tag: name and value of the EC2 tag that marks the GPU's instance.
-        ping_cidrs: source addresses that may ask for health.
         jwt: how to verify a token when no authorizer did; `None` when no request comes that way.
     """
 
-    redis_url: str
+    health: HealthSettings
     bucket: str
     gpu_tag: tuple[str, str] = ("env", "tinyllama")
-    ping_cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
     jwt: JwtSettings | None = None
 
     @classmethod
@@ -81,30 +122,31 @@ class RouterSettings:
         Raises:
             RouterConfigError: naming every variable that is missing or wrong.
         """
-        problems = _missing(environment, ("TLFIF_REDIS_URL", "TLFIF_BUCKET"))
+        problems = _missing(environment, ("TLFIF_BUCKET",))
         name, equals, value = (environment.get("TLFIF_GPU_TAG") or DEFAULT_GPU_TAG).partition("=")
         if not (name and equals and value):
             problems.append(f"write TLFIF_GPU_TAG as name=value, like {DEFAULT_GPU_TAG}")
-        cidrs = read_cidrs(environment, problems)
-        jwt = None
-        if any(environment.get(name) for name in (*_JWT_NAMES, "TL_DISABLE_JWT")):
-            try:
-                jwt = JwtSettings.from_environment(environment)
-            except RouterConfigError as error:
-                problems.append(str(error))
+        health = _collected(HealthSettings, environment, problems)
+        has_jwt = _is_disabled(environment) or any(environment.get(name) for name in _JWT_NAMES)
+        jwt = _collected(JwtSettings, environment, problems) if has_jwt else None
         _raise_any(problems)
-        return cls(environment["TLFIF_REDIS_URL"], environment["TLFIF_BUCKET"], (name, value), cidrs, jwt)
+        assert health is not None
+        return cls(health, environment["TLFIF_BUCKET"], (name, value), jwt)
 
 
-def read_cidrs(environment: Mapping[str, str], problems: list[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Read `TLFIF_PING_CIDRS`, IPv4 and IPv6 networks between commas; what is wrong is added to `problems`."""
-    found = []
-    for text in (environment.get("TLFIF_PING_CIDRS") or DEFAULT_PING_CIDRS).split(","):
-        try:
-            found.append(ip_network(text.strip()))
-        except ValueError as error:
-            problems.append(f"mend TLFIF_PING_CIDRS: {error}")
-    return tuple(found)
+_Part = TypeVar("_Part", HealthSettings, JwtSettings)
+
+
+def _collected(part: type[_Part], environment: Mapping[str, str], problems: list[str]) -> _Part | None:
+    try:
+        return part.from_environment(environment)
+    except RouterConfigError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _is_disabled(environment: Mapping[str, str]) -> bool:
+    return environment.get("TL_DISABLE_JWT") == "1"
 
 
 def _missing(environment: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
@@ -113,15 +155,29 @@ def _missing(environment: Mapping[str, str], names: tuple[str, ...]) -> list[str
 
 def _raise_any(problems: list[str]) -> None:
     if problems:
-        raise RouterConfigError(f"in the function's environment: {'; '.join(problems)}")
+        raise RouterConfigError(problems)
 
 
-def _is_private_url(url: str) -> bool:
-    """Tell whether nobody on the way can read or change what comes from there."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+def _place(url: str) -> tuple[str, str]:
+    """Return an address's scheme and host, both empty if it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return parts.scheme, parts.hostname or ""
+
+
+def _is_redis(url: str) -> bool:
+    scheme, host = _place(url)
+    return scheme == "unix" or (scheme in {"redis", "rediss"} and host != "")
+
+
+def _is_private(url: str) -> bool:
+    """Tell whether nobody on the way can change what comes from there."""
+    scheme, host = _place(url)
+    return host != "" and (scheme == "https" or (scheme == "http" and host in _LOOPBACK))
 
 
 def _is_local(environment: Mapping[str, str]) -> bool:
     endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
-    return "AWS_LAMBDA_FUNCTION_NAME" not in environment and urlsplit(endpoint).hostname in _LOOPBACK
+    return "AWS_LAMBDA_FUNCTION_NAME" not in environment and _place(endpoint)[1] in _LOOPBACK
