@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeGuard
+from urllib.parse import quote
 from uuid import UUID
 
 from router_lambda.schema import FieldError as FieldError
@@ -30,24 +32,47 @@ MAX_PARSED_BYTES: Final = 6 * 1024 * 1024
 QUEUE_READY: Final = "queue:ready"
 QUEUE_OPEN: Final = "queue:open"
 QUEUE_ATTEMPTS: Final = "queue:attempts"
+GPU_CLOSING: Final = "gpu:closing"
+GPU_BOOTS: Final = "gpu:boots"
+GPU_WAKING: Final = "gpu:waking"
+GPU_STOP: Final = "gpu:stop"
 
 FINAL_STATUSES: Final = frozenset({"done", "failed", "cancelled", "expired"})
 """Statuses of a reply that never change again; the only other one is `streaming`."""
 
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
+TRACEPARENT: Final = re.compile(r"00-(?!0{32})(?P<trace_id>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, version 00, as a whole string; ids of nothing but zeros are invalid there."""
+
 ENQUEUE_LUA: Final = """
 -- Queues a job: payload, open set and ready list change together or not at all, so that a router that dies
 -- half-way leaves nothing behind. Refuses a key that is not `job:` and a lower-case UUID v4.
--- KEYS: job:{id}, queue:open, queue:ready. ARGV: id, payload, enqueued_at (Unix seconds), TTL (seconds).
+-- KEYS: job:{id}, queue:open, queue:ready, and idem:{sub}:{key} if the request has an Idempotency-Key.
+-- ARGV: id, payload, enqueued_at (Unix seconds), TTL (seconds), and the most ids that may wait if that matters.
+-- Returns OK; or {id, 1 if it is not acknowledged yet, else 0} of the job that the Idempotency-Key stands for;
+-- or, if too many ids wait, how many do. Only OK changes anything.
 local x = '[0-9a-f]'
 local uuid4 = x:rep(8)..'%-'..x:rep(4)..'%-4'..x:rep(3)..'%-[89ab]'..x:rep(3)..'%-'..x:rep(12)
 if not KEYS[1]:find('^job:'..uuid4..'$') or KEYS[1] ~= 'job:'..ARGV[1] then
   return redis.error_reply('TLFIF job keys are job: and a lower-case UUID v4, got '..KEYS[1])
 end
+if KEYS[4] then
+  local earlier = redis.call('GET', KEYS[4])
+  if earlier then
+    return {earlier, redis.call('ZSCORE', KEYS[2], earlier) and 1 or 0}
+  end
+end
+local waiting = redis.call('LLEN', KEYS[3])
+if ARGV[5] and waiting >= tonumber(ARGV[5]) then
+  return waiting
+end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('RPUSH', KEYS[3], ARGV[1])
+if KEYS[4] then
+  redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[4])
+end
 return 'OK'
 """
 
@@ -167,21 +192,25 @@ _ENVELOPE: dict[str, Any] = {
 }
 
 
-def parse_request(body: bytes | str) -> dict[str, Any]:
+def parse_request(body: bytes | str, earlier: Iterable[FieldError] = ()) -> dict[str, Any]:
     """Check the body of `POST /infer` and return its fields with the defaults filled in.
 
     Keys of the result: `prompt`, `messages`, `raw`, `params`, `idle_minutes`, ready for `Job(**fields, …)`.
+    `earlier` are errors that were found outside the body; they are raised together with those in it.
 
     Raises:
         InvalidJob: naming every bad field at once.
     """
-    errors: list[FieldError] = []
+    errors = list(earlier)
     size = len(body) if isinstance(body, bytes) else len(body.encode("utf-8", "surrogatepass"))
     if size > MAX_BODY_BYTES:
         errors.append(FieldError("body", f"is {size} bytes long; send at most {MAX_BODY_BYTES}"))
     if size > MAX_PARSED_BYTES:
         raise InvalidJob(errors)
-    request = read_json(body)
+    try:
+        request = read_json(body)
+    except InvalidJob as error:
+        raise InvalidJob([*errors, *error.errors]) from None
     check(request, SCHEMA, "", errors)
     if isinstance(request, dict):
         _check_across_fields(request, errors)
@@ -223,6 +252,21 @@ def lease_key(job_id: str) -> str:
 def cancel_key(job_id: str) -> str:
     """Key that `POST /stop` sets."""
     return f"cancel:{job_id}"
+
+
+def worker_key(worker_id: str) -> str:
+    """Key of a worker's heartbeat."""
+    return f"worker:{worker_id}"
+
+
+def idempotency_key(sub: str, key: str) -> str:
+    """Key of the job that an `Idempotency-Key` stands for."""
+    return f"idem:{user_in_key(sub)}:{key}"
+
+
+def user_in_key(sub: str) -> str:
+    """Return a user's name as keys hold it: percent-encoded, so that no name leads to another user's keys."""
+    return quote(sub, safe="@", errors="surrogatepass")  # JSON can name a user by half a surrogate pair
 
 
 def reply_key(job_id: str) -> str:
