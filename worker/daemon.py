@@ -12,7 +12,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from worker import http
+from worker import heartbeat, http
 from worker.engine import Engine
 from worker.health import Health
 from worker.jobs import Jobs
@@ -53,6 +53,7 @@ class Daemon:
             resources.push_async_callback(engine.stop)
             queue = JobQueue.from_url(settings.redis_url.get_secret_value(), settings.worker_id)
             resources.push_async_callback(queue.aclose)
+            resources.push_async_callback(heartbeat.end, queue)
             # A reply has at most one write under way; one more for reading what an earlier attempt wrote.
             store = await resources.enter_async_context(
                 ReplyStore.open(settings.bucket, connections=settings.max_concurrency + 1)
@@ -61,12 +62,13 @@ class Daemon:
         log.info("stopped")
 
     async def _serve(self, engine: Engine, queue: JobQueue, store: ReplyStore) -> None:
-        jobs = Jobs(Services(engine, queue, store, self._health), self._settings.max_concurrency)
+        services = Services(engine, queue, store, self._health)
+        jobs = Jobs(services, self._settings.max_concurrency)
         listener = http.bind(self._settings.http_port)
 
         def state() -> dict[str, Any]:
             return {
-                "state": "draining" if jobs.draining else "ready",
+                "state": jobs.state,
                 "worker": self._settings.worker_id,
                 "pid": os.getpid(),
                 "model": engine.model,
@@ -76,6 +78,8 @@ class Daemon:
 
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, jobs, name="signals")
+            # Before anybody is told that this worker is ready: the routers believe the heartbeat alone.
+            await tasks.start(heartbeat.Heartbeat(services, jobs).keep, name="heartbeat")
             tasks.start_soon(http.serve, listener, state, name="http")
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.sweep, name="sweep")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Literal
+
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from structlog.contextvars import bind_contextvars
 
 from router_lambda.job import is_job_id
 from worker import metrics
+from worker.average import MovingAverage
 from worker.backoff import delays
 from worker.errors import EngineDied, QueueUnavailable
 from worker.lua import LEASE_SECONDS
@@ -25,10 +31,13 @@ log = structlog.get_logger(__name__)
 class Jobs:
     """At most `limit` jobs at once, each a task of its own."""
 
-    def __init__(self, services: Services, limit: int) -> None:
+    def __init__(self, services: Services, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take as many jobs as `limit`; `clock` gives the seconds that they are measured in."""
+        self.limit = limit
         self._services = services
         self._queue = services.queue
-        self._limit = limit
+        self._clock = clock
+        self._held = MovingAverage()
         self._running: dict[str, tuple[Run, anyio.CancelScope]] = {}
         self._tasks: set[anyio.CancelScope] = set()
         self._draining = anyio.Event()
@@ -43,6 +52,20 @@ class Jobs:
     def draining(self) -> bool:
         """Whether no more jobs are taken."""
         return self._draining.is_set()
+
+    @property
+    def state(self) -> Literal["ready", "draining"]:
+        """The same in a word, as `/healthz` and the heartbeat show it."""
+        return "draining" if self.draining else "ready"
+
+    @property
+    def average_seconds(self) -> float | None:
+        """How long finished jobs held their place, from claim to acknowledgement; `None` before the first."""
+        return self._held.value
+
+    async def drain_begun(self) -> None:
+        """Wait until no more jobs are taken."""
+        await self._draining.wait()
 
     async def consume(self, tasks: TaskGroup) -> None:
         """Pop ids and start a task for each, until `drain`."""
@@ -63,7 +86,7 @@ class Jobs:
 
     async def _has_room(self) -> bool:
         """Wait until one more job may run; `False` once no more are taken, however many still run."""
-        while len(self._tasks) >= self._limit and not self.draining:
+        while len(self._tasks) >= self.limit and not self.draining:
             await self._changed.wait()
         return not self.draining
 
@@ -99,13 +122,16 @@ class Jobs:
         if job_id in self._running:
             # Its lease ran out while this process stood still. The run finds out at its next renewal; until then
             # the same worker must not claim it a second time.
-            log.warning("popped a job that still runs here", job=job_id)
+            log.warning("popped a job that still runs here", job=job_id, **self._running[job_id][0].trace)
             return
+        began = self._clock()
         claim = await self._queue.claim(job_id)
         if claim.state in {"taken", "gone"}:
             log.info("nothing to do for a popped id", job=job_id, state=claim.state)
             return
         run = Run(job_id, claim, self._services)
+        # This task is the job's alone, and so is its context: what libraries log in it names the job, too.
+        bind_contextvars(job=job_id, **run.trace)
         self._running[job_id] = (run, scope)
         metrics.RUNNING.set(self.running)
         try:
@@ -115,6 +141,8 @@ class Jobs:
                 self.drain()  # before the job goes back, or this worker would pop it again
             await run.hand_back()
             raise
+        else:
+            self._held.add(self._clock() - began)
         finally:
             del self._running[job_id]
             metrics.RUNNING.set(self.running)
@@ -131,8 +159,8 @@ class Jobs:
                 self._services.health.failed("redis", error)
                 continue
             for job_id in lost & self._running.keys():
-                log.warning("lost the lease", job=job_id)
                 run, scope = self._running[job_id]
+                log.warning("lost the lease", job=job_id, **run.trace)
                 run.disown()
                 scope.cancel()
 

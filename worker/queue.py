@@ -1,4 +1,4 @@
-"""The worker's end of the queue in Redis: pop, claim, renew, acknowledge, release, sweep."""
+"""The worker's end of the queue in Redis: pop, claim, renew, acknowledge, release, sweep; and its heartbeat."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from router_lambda.job import (
+    GPU_WAKING,
     JOB_TTL_SECONDS,
     QUEUE_ATTEMPTS,
     QUEUE_OPEN,
@@ -22,6 +23,7 @@ from router_lambda.job import (
     cancel_key,
     job_key,
     lease_key,
+    worker_key,
 )
 from worker import lua
 from worker.errors import QueueUnavailable
@@ -131,6 +133,23 @@ class JobQueue:
         """Put back every open id that nobody has; returns how many."""
         async with _translated():
             return int(await self._sweep(keys=[QUEUE_OPEN, QUEUE_READY], args=[lease_key("")]))
+
+    async def beat(self, heartbeat: str, life: int, *, first: bool) -> None:
+        """Show this worker's heartbeat for `life` seconds.
+
+        The first one also takes away the routers' note that a start was asked for, in the same step: whoever finds
+        no note finds a worker.
+        """
+        async with _translated(), self._commands.pipeline(transaction=True) as step:
+            step.set(worker_key(self._worker_id), heartbeat, ex=life)
+            if first:
+                step.delete(GPU_WAKING)
+            await step.execute()
+
+    async def withdraw(self) -> None:
+        """Take this worker's heartbeat away."""
+        async with _translated():
+            await self._commands.delete(worker_key(self._worker_id))
 
     async def aclose(self) -> None:
         """Close the connections."""

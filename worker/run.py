@@ -23,6 +23,7 @@ from worker.publisher import Publisher, until_stored
 from worker.queue import Claim, JobQueue
 from worker.reply import Reply
 from worker.store import ReplyStore
+from worker.trace import trace_fields
 
 MAX_ATTEMPTS: Final = 3
 """Tries after which a job ends as failed: whatever kills its workers must not kill them for ever."""
@@ -48,6 +49,7 @@ class Run:
 
     def __init__(self, job_id: str, claim: Claim, services: Services) -> None:
         self.id = job_id
+        self.trace = trace_fields(claim.payload)
         self._claim = claim
         self._services = services
         self._clock = _steady_clock()

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
+import anyio
+import anyio.lowlevel
 import fakeredis
 import pytest
 import redis
 import redis.asyncio
 
-from router_lambda.job import JOB_TTL_SECONDS, Job, cancel_key, job_key, lease_key
+from router_lambda.job import GPU_WAKING, JOB_TTL_SECONDS, Job, cancel_key, job_key, lease_key, worker_key
 from router_lambda.queue import Queue
-from tests.fakes import make_job
+from tests.fakes import FakeEngine, MemoryStore, make_job
+from worker import heartbeat
 from worker.errors import QueueUnavailable
+from worker.health import Health
+from worker.jobs import Jobs
 from worker.lua import LEASE_SECONDS
 from worker.queue import JobQueue
+from worker.run import Services
 
 
 class Side:
@@ -46,6 +55,12 @@ class Side:
     def ready(self) -> list[bytes]:
         """Return the ids that wait."""
         return [job_id for job_id in self.raw.lrange("queue:ready", 0, -1) if isinstance(job_id, bytes)]
+
+    def heartbeat(self, worker_id: str) -> Any:
+        """Return a worker's heartbeat, `None` without one; with one it must live as long as the contract says."""
+        shown = self.raw.get(worker_key(worker_id))
+        assert shown is None or 8 <= self.raw.ttl(worker_key(worker_id)) <= 10
+        return shown and json.loads(shown)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -203,10 +218,79 @@ async def test_forgetting_an_id_that_names_no_job(side: Side) -> None:
     assert await side.one.sweep() == 0
 
 
+@asynccontextmanager
+async def beating(queue: JobQueue) -> AsyncIterator[Jobs]:
+    """Keep a worker's heartbeat up meanwhile, and end it as the daemon does."""
+    services = Services(FakeEngine(), queue, MemoryStore(), Health())
+    jobs = Jobs(services, 8)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(heartbeat.Heartbeat(services, jobs).keep)
+        yield jobs
+        tasks.cancel_scope.cancel()
+    await heartbeat.end(queue)
+
+
+async def eventually(look: Callable[[], object]) -> None:
+    """Wait until what another task writes can be seen."""
+    with anyio.fail_after(5):
+        while not look():
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_a_worker_is_seen_while_it_lives_and_not_after(side: Side) -> None:
+    """At once, as JSON that runs out in 10 s; draining is told at once; the end takes it away."""
+    async with beating(side.one) as jobs:
+        assert side.heartbeat("one") == {
+            "state": "ready",
+            "running": 0,
+            "model": "fake",
+            "idle_deadline": None,
+            "slots": 8,
+            "job_seconds": None,
+        }
+        jobs.drain()
+        await eventually(lambda: side.heartbeat("one")["state"] == "draining")
+    assert side.raw.keys() == []
+
+
+async def test_workers_are_seen_one_by_one(side: Side) -> None:
+    """Each under its own id; the end of one leaves the other."""
+    async with beating(side.one):
+        async with beating(side.two):
+            assert side.heartbeat("one")
+            assert side.heartbeat("two")
+        assert side.heartbeat("two") is None
+        assert side.heartbeat("one")
+
+
+async def test_the_first_beat_ends_the_wait_for_the_gpu(side: Side) -> None:
+    """The routers' note that a start was asked for goes with it, and only with it."""
+    side.raw.set(GPU_WAKING, "somebody")
+    await side.one.beat("{}", 10, first=False)
+    assert side.raw.get(GPU_WAKING) == b"somebody"
+    async with beating(side.two):
+        assert not side.raw.exists(GPU_WAKING)
+
+
+async def test_a_redis_that_lost_everything_sees_the_worker_again(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the next beat."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.05)
+    async with beating(side.one):
+        side.raw.flushall()
+        await eventually(lambda: side.heartbeat("one"))
+
+
 async def test_an_unreachable_redis_is_reported_as_such() -> None:
     """Every call says QueueUnavailable, within its bound."""
     queue = JobQueue.from_url("redis://127.0.0.1:1/0", "one")
-    for call in (queue.pop(), queue.claim(str(uuid4())), queue.sweep(), queue.renew([str(uuid4())])):
+    for call in (
+        queue.pop(),
+        queue.claim(str(uuid4())),
+        queue.sweep(),
+        queue.renew([str(uuid4())]),
+        queue.beat("{}", 10, first=True),
+        queue.withdraw(),
+    ):
         with pytest.raises(QueueUnavailable):
             await call
     await queue.aclose()

@@ -17,11 +17,15 @@ import httpx
 import psutil
 import pytest
 
-from router_lambda.job import job_key, lease_key
+from router_lambda.job import GPU_WAKING, job_key, lease_key, worker_key
 from tests.process.worker_process import ROOT, Surroundings, running_worker, wait_for
 
-LONG = {"max_tokens": 1_900, "temperature": 0}
-"""Some seconds of generation: left to itself the tiny model never ends."""
+LONG = {"max_tokens": 1_900, "temperature": 0, "frequency_penalty": -2}
+"""Some seconds of generation: what was said is ever more likely to be said again, and the end never was."""
+
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 
 
 def streaming(around: Surroundings, job_id: str) -> bool:
@@ -31,8 +35,16 @@ def streaming(around: Surroundings, job_id: str) -> bool:
 
 
 def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
-    """Health, metrics, 16 good jobs at once and bad ones, JSON logs without prompts, a clean end with nothing left."""
+    """Health, heartbeat, metrics, 16 good jobs at once and bad ones, JSON logs that name the trace and no prompt.
+
+    And a clean end with nothing left.
+    """
+    around.redis.set(GPU_WAKING, "a router")
     with running_worker(around, tmp_path / "log") as worker:
+        beat = around.heartbeat()
+        assert (beat["state"], beat["running"], beat["slots"], beat["job_seconds"]) == ("ready", 0, 64, None)
+        assert 8 <= around.heartbeat_life() <= 10
+        assert not around.redis.exists(GPU_WAKING)
         health = worker.healthz()
         assert (health["state"], health["redis"], health["s3"], health["running"]) == ("ready", "ok", "ok", 0)
         assert health["pid"] == worker.popen.pid
@@ -42,6 +54,9 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
         around.redis.set(job_key(malformed.id), b'{"prompt": ')
         good = [around.enqueue(prompt=f"a secret prompt {number}", params={"max_tokens": 20}) for number in range(16)]
         too_long = around.enqueue(prompt="x" * 3_000)
+        # vLLM warns of such a temperature, in the middle of the job.
+        traced = around.enqueue(params={"max_tokens": 5, "temperature": 0.001}, traceparent=TRACEPARENT)
+        badly_traced = around.enqueue(params={"max_tokens": 5, "temperature": 0.001}, traceparent="of no known form")
 
         for job in good:
             reply = around.final_reply(job.id)
@@ -49,21 +64,31 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
             assert reply["usage"]["completion_tokens"] <= 20
             assert reply["timing"]["first_token_ms"] <= reply["timing"]["total_ms"]
         assert around.final_reply(too_long.id)["error"]["code"] == "prompt_too_long"
-        assert wait_for(lambda: around.redis.keys() == [])
+        assert {around.final_reply(job.id)["status"] for job in (traced, badly_traced)} == {"done"}
+        assert wait_for(lambda: around.redis.keys() == [worker_key("one").encode()])
+        wait_for(lambda: around.heartbeat_life() < 8)
+        wait_for(lambda: around.heartbeat_life() > 8, within=4)
+        assert around.heartbeat()["job_seconds"] > 0
 
         metrics = httpx.get(f"{worker.http}/metrics").text
-        assert 'tlfif_jobs_total{status="done"} 16.0' in metrics
+        assert 'tlfif_jobs_total{status="done"} 18.0' in metrics
         assert metrics.count("\nvllm:") > 50
         listeners = [c for c in psutil.Process(worker.popen.pid).net_connections() if c.status == "LISTEN"]
         assert {connection.laddr.ip for connection in listeners} == {"127.0.0.1"}
 
         worker.popen.terminate()
         assert worker.exit_code() == 0
+        assert around.heartbeat() is None
     events = worker.events()
     finished = [event for event in events if event["event"] == "job finished"]
     assert {event["job"] for event in finished} >= {job.id for job in [*good, too_long]}
     assert any(event["logger"].startswith("vllm") for event in events)
     assert "a secret prompt" not in worker.log.read_text()
+    assert "of no known form" not in worker.log.read_text()
+    of_the_trace = [event for event in events if "trace_id" in event]
+    assert of_the_trace == [event for event in events if event.get("job") == traced.id]
+    assert {(event["trace_id"], event["traceparent"]) for event in of_the_trace} == {(TRACE_ID, TRACEPARENT)}
+    assert {event["logger"].partition(".")[0] for event in of_the_trace} == {"worker", "vllm"}
 
 
 def test_2_sigterm_lets_running_jobs_finish(around: Surroundings, tmp_path: Path) -> None:
@@ -73,7 +98,10 @@ def test_2_sigterm_lets_running_jobs_finish(around: Surroundings, tmp_path: Path
         wait_for(lambda: streaming(around, running.id))
         worker.popen.terminate()
         assert wait_for(lambda: worker.healthz()["state"] == "draining")
+        beat = wait_for(lambda: (found := around.heartbeat())["state"] == "draining" and found, within=1)
+        assert beat["running"] == 1
         assert worker.exit_code(150) == 0
+    assert around.heartbeat() is None
     assert around.reply(running.id)["status"] == "done"
     assert around.reply(waiting.id) is None
     assert around.redis.lrange("queue:ready", 0, -1) == [waiting.id.encode()]
@@ -113,9 +141,12 @@ def test_5_kill_9_leaves_no_engine_and_loses_no_job(around: Surroundings, tmp_pa
         shown = around.reply(running.id)["choices"][0]["text"]
         worker.popen.kill()
         worker.exit_code()
+        assert around.heartbeat()["state"] == "ready"
+        assert 0 < around.heartbeat_life() <= 10
         wait_for(lambda: not core.is_running() or core.status() == psutil.STATUS_ZOMBIE)
     around.redis.delete(lease_key(running.id))  # instead of waiting until it runs out
     with running_worker(around, tmp_path / "two", TLFIF_WORKER_ID="two"):
+        assert around.heartbeat("two")["state"] == "ready"
         assert around.final_reply(waiting.id)["status"] == "done"
         reply = around.final_reply(running.id)
     assert (reply["status"], reply["error"]["code"], reply["attempt"]) == ("failed", "interrupted", 2)
@@ -132,6 +163,7 @@ def test_6_and_7_a_dying_engine_core_ends_the_worker(
         wait_for(lambda: streaming(around, job.id))
         worker.engine_core().send_signal(number)
         assert worker.exit_code() == 70, f"scenario {scenario}"
+        assert around.heartbeat() is None
     assert around.reply(job.id)["status"] == "streaming"
     assert around.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
 

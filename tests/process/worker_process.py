@@ -22,7 +22,7 @@ import redis
 from local.ports import free_ports
 from local.redis_server import RedisServer
 from local.s3_server import S3Server
-from router_lambda.job import FINAL_STATUSES, Job, reply_key, reply_path
+from router_lambda.job import FINAL_STATUSES, Job, reply_key, reply_path, worker_key
 from router_lambda.queue import Queue
 from tests.fakes import make_job
 
@@ -58,6 +58,7 @@ class Surroundings:
             "TLFIF_BUCKET": self.bucket,
             "TLFIF_MODEL": str(self._model),
             "TLFIF_HTTP_PORT": str(free_ports(1)[0]),
+            "TLFIF_WORKER_ID": "one",
             **changed,
         }
 
@@ -75,6 +76,15 @@ class Surroundings:
         except self.s3.exceptions.NoSuchKey:
             return None
         return json.loads(got["Body"].read())
+
+    def heartbeat(self, worker_id: str = "one") -> Any:
+        """Return what a worker tells the routers, `None` while it tells nothing."""
+        shown: Any = self.redis.get(worker_key(worker_id))
+        return shown and json.loads(shown)
+
+    def heartbeat_life(self, worker_id: str = "one") -> float:
+        """Return the seconds until its heartbeat runs out; negative without one."""
+        return float(self.redis.pttl(worker_key(worker_id))) / 1e3
 
     def final_reply(self, job_id: str, within: float = 60.0) -> Any:
         """Wait for a job's final reply."""
