@@ -1,54 +1,211 @@
-"""Puts jobs into Redis."""
+"""The router's end of the queue: puts jobs in, takes one back, and sees whether a worker is there to run it."""
 
 from __future__ import annotations
 
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from router_lambda.job import ENQUEUE_LUA, JOB_TTL_SECONDS, QUEUE_OPEN, QUEUE_READY, Job, job_key
+from router_lambda.backlog import Capacity
+from router_lambda.job import (
+    ENQUEUE_LUA,
+    GPU_CLOSING,
+    GPU_STOP,
+    JOB_TTL_SECONDS,
+    QUEUE_ATTEMPTS,
+    QUEUE_OPEN,
+    QUEUE_READY,
+    Job,
+    cancel_key,
+    job_key,
+    worker_key,
+)
 
 TIMEOUT_SECONDS: Final = 1.0
 """Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
 
+CLOSING_SECONDS: Final = 180
+"""Life of `gpu:closing`: longer than an instance takes to stop."""
+
+STOP_SECONDS: Final = 3_600
+"""Life of `gpu:stop`: longer than anything waits or runs."""
+
+WITHDRAW_LUA: Final = """
+-- Takes back a job that still waits, as if it had never been queued; one that a worker has popped stays.
+-- KEYS: queue:ready, queue:open, queue:attempts, job:{id}, and its idem:{sub}:{key} if there is one. ARGV: id.
+if redis.call('LREM', KEYS[1], 0, ARGV[1]) == 0 then
+  return 0
+end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[4])
+if KEYS[5] and redis.call('GET', KEYS[5]) == ARGV[1] then
+  redis.call('DEL', KEYS[5])
+end
+return 1
+"""
+
+CANCEL_LUA: Final = """
+-- Marks a job as cancelled if it is its owner's and not finished; a finished one has no payload any more.
+-- KEYS: job:{id}, cancel:{id}. ARGV: sub, life of the mark (seconds). Returns 1 if it marked.
+local payload = redis.call('GET', KEYS[1])
+if not payload or cjson.decode(payload)['sub'] ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[2], '1', 'EX', ARGV[2])
+return 1
+"""
+
+CLOSE_LUA: Final = """
+-- Closes the GPU if nothing waits and nothing runs: whoever queues a job after this sees gpu:closing and does not
+-- count on the worker. Otherwise leaves word for the worker to stop once that is so.
+-- KEYS: queue:open, gpu:closing, gpu:stop. ARGV: life of gpu:closing and of gpu:stop (seconds). Returns 1 if closed.
+if redis.call('ZCARD', KEYS[1]) == 0 then
+  redis.call('SET', KEYS[2], 'router', 'EX', ARGV[1])
+  return 1
+end
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
+return 0
+"""
+
 
 class QueueUnavailable(Exception):
-    """Redis could not be reached or did not answer in time; the job may be sent again."""
+    """Redis could not be reached or did not answer in time; the request may be sent again."""
+
+
+class QueueFull(Exception):
+    """So many ids wait that a job would expire among them. `retry_after` is in seconds."""
+
+    def __init__(self, waiting: int, retry_after: int) -> None:
+        super().__init__(f"{waiting} jobs wait")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What came of queueing a job.
+
+    Attributes:
+        id: the job's, or that of the earlier one that its Idempotency-Key stands for.
+        is_new: whether this request queued it.
+        is_open: whether it is still to be finished.
+        has_worker: whether a worker is alive that will not stop before it has run the job.
+        closing_at: Unix seconds since which the GPU is about to stop, `None` if it is not.
+    """
+
+    id: str
+    is_new: bool
+    is_open: bool
+    has_worker: bool
+    closing_at: float | None
+
+
+def connect(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
+    """Make a client that connects on first use and keeps its connections between invocations.
+
+    One retry, because a Lambda thaws with connections that the server closed long ago. A job that is queued
+    twice by it runs once: the second id finds its lease taken or its job gone.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 1),
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what redis-py raises into `QueueUnavailable`."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise QueueUnavailable(str(error)) from error
 
 
 class Queue:
-    """The router's end of the queue. Its connection lives as long as the Lambda's process."""
+    """The queue behind `client`. Every method raises `QueueUnavailable` when Redis cannot do it now."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.time) -> None:
         self._client = client
-        self._enqueue = client.register_script(ENQUEUE_LUA)
+        self._clock = clock
+        self._withdraw = client.register_script(WITHDRAW_LUA)
+        self._cancel = client.register_script(CANCEL_LUA)
+        self._close = client.register_script(CLOSE_LUA)
+        # A worker is found by a scan of all keys, which takes longer the more there are; so the last one's key is kept.
+        self._worker: str | bytes = worker_key("")
+        self._capacity = Capacity()
 
-    @classmethod
-    def from_url(cls, url: str) -> Queue:
-        """Make a queue on a Redis URL; connects on first use.
+    def enqueue(self, job: Job, idempotency_key: str | None = None) -> Placed:
+        """Queue a job for `JOB_TTL_SECONDS`, unless its key in Redis, `idempotency_key`, stands for an earlier one.
 
-        One retry, because a Lambda thaws with connections that the server closed long ago. A job that is
-        queued twice by it runs once: the second id finds its lease taken or its job gone.
-        """
-        return cls(
-            redis.Redis.from_url(
-                url,
-                socket_timeout=TIMEOUT_SECONDS,
-                socket_connect_timeout=TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 1),
-            )
-        )
-
-    def enqueue(self, job: Job) -> None:
-        """Queue a job for `JOB_TTL_SECONDS`.
+        In one round trip, and in this order: the job is queued before the look at `gpu:closing`, so that a worker
+        either sees the job, and does not close, or has closed, and is seen to have.
 
         Raises:
-            QueueUnavailable: Redis is out of reach, loading, read-only or out of memory.
+            QueueFull: the job would not run before it expires; nothing is queued.
         """
-        keys = [job_key(job.id), QUEUE_OPEN, QUEUE_READY]
-        try:
-            self._enqueue(keys=keys, args=[job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS])
-        except redis.RedisError as error:
-            raise QueueUnavailable(str(error)) from error
+        keys = [job_key(job.id), QUEUE_OPEN, QUEUE_READY, *([idempotency_key] if idempotency_key else [])]
+        most = self._capacity.most_waiting()
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.eval(ENQUEUE_LUA, len(keys), *keys, job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most)
+            pipeline.pttl(GPU_CLOSING)
+            pipeline.get(self._worker)
+            result, closing_ms, heartbeat = pipeline.execute()
+            if isinstance(result, int):
+                raise QueueFull(result, self._capacity.seconds_until_room(result))
+            capacity = Capacity.from_heartbeat(heartbeat)
+            self._capacity = capacity if capacity.is_awake else self._find_worker()
+        closing_at = self._clock() - CLOSING_SECONDS + closing_ms / 1e3 if closing_ms > 0 else None
+        earlier, is_open = result if isinstance(result, list) else (None, 1)
+        return Placed(
+            id=earlier.decode() if earlier else job.id,
+            is_new=earlier is None,
+            is_open=bool(is_open),
+            has_worker=self._capacity.is_awake and closing_at is None,
+            closing_at=closing_at,
+        )
+
+    def _find_worker(self) -> Capacity:
+        """Look for any worker that takes jobs and say what can be run."""
+        for key in self._client.scan_iter(match=worker_key("*"), count=1_000):
+            heartbeat: Any = self._client.get(key)
+            capacity = Capacity.from_heartbeat(heartbeat)
+            if capacity.is_awake:
+                self._worker = key
+                return capacity
+        return Capacity()
+
+    def withdraw(self, job_id: str, idempotency_key: str | None = None) -> bool:
+        """Take a job back; `False` if a worker has it already."""
+        keys = [
+            QUEUE_READY,
+            QUEUE_OPEN,
+            QUEUE_ATTEMPTS,
+            job_key(job_id),
+            *([idempotency_key] if idempotency_key else []),
+        ]
+        with translated():
+            return bool(self._withdraw(keys=keys, args=[job_id]))
+
+    def cancel(self, job_id: str, subject: str) -> bool:
+        """Mark a job for cancelling; `False` if `subject` has no such job that is waiting or running."""
+        with translated():
+            return bool(self._cancel(keys=[job_key(job_id), cancel_key(job_id)], args=[subject, JOB_TTL_SECONDS]))
+
+    def close(self) -> bool:
+        """Set `gpu:closing` if nothing waits or runs; otherwise leave word that the GPU is to stop, and say `False`."""
+        with translated():
+            return bool(self._close(keys=[QUEUE_OPEN, GPU_CLOSING, GPU_STOP], args=[CLOSING_SECONDS, STOP_SECONDS]))
+
+    def reopen(self) -> None:
+        """Forget `gpu:closing`."""
+        with translated():
+            self._client.delete(GPU_CLOSING)

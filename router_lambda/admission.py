@@ -1,0 +1,59 @@
+"""What /infer and /stop share: who may call and how often, and what callers hear when something is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from router_lambda import logs
+from router_lambda.ec2 import Ec2Unavailable
+from router_lambda.http import Problem, Request
+from router_lambda.identity import Identity
+from router_lambda.queue import QueueUnavailable, translated
+from router_lambda.throttle import BURST, INTERVAL_SECONDS, Throttle, rate_key, retry_after
+
+_TRY_AGAIN_SECONDS: Final = 5
+
+
+class Admission:
+    """Who may call, and how often."""
+
+    def __init__(self, identity: Identity, throttle: Throttle) -> None:
+        self._identity = identity
+        self._throttle = throttle
+
+    def subject(self, request: Request) -> str:
+        """See `Identity.subject`."""
+        return self._identity.subject(request)
+
+    def admit(self, sub: str, route: Literal["infer", "stop"]) -> None:
+        """Count a call of a user.
+
+        Raises:
+            Problem: 429, it is one too many.
+            QueueUnavailable: Redis, which counts, cannot be reached.
+        """
+        with translated():
+            wait = self._throttle.take(rate_key(sub, route))
+        if wait:
+            logs.count("RateLimitBreaches", route=route)
+            detail = f"{BURST} calls at once and one more every {INTERVAL_SECONDS} s; wait Retry-After seconds"
+            raise Problem(429, detail, headers={"retry-after": str(retry_after(wait))})
+
+
+@contextmanager
+def explained(metric: str) -> Iterator[None]:
+    """Turn what is away into a 503 that says when to come back; Redis being away is counted as `metric`.
+
+    Raises:
+        Problem: instead of `QueueUnavailable` and `Ec2Unavailable`.
+    """
+    try:
+        yield
+    except QueueUnavailable as error:
+        logs.count(metric, message=f"{metric}=1: {error}")
+        detail = "the queue cannot be reached; send the request again after Retry-After seconds"
+        raise Problem.try_later(detail, _TRY_AGAIN_SECONDS) from error
+    except Ec2Unavailable as error:
+        raise Problem.try_later(str(error), error.retry_after) from error

@@ -1,0 +1,119 @@
+"""Calls to EC2, and what its refusals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+CONNECT_SECONDS: Final = 1.0
+READ_SECONDS: Final = 2.0
+ATTEMPTS: Final = 2
+"""With the two above the longest call takes about 6 s, which Lambda's 10 s leave room for."""
+
+_TO_BE_ASKED_FOR: Final = ("pending", "running", "stopping", "stopped")
+"""States of an instance that is or can be started; a terminated one never runs again."""
+
+_BY_NEARNESS: Final = ("running", "pending", "stopped", "stopping")
+
+_NO_CAPACITY: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity"})
+_BUSY: Final = frozenset({"RequestLimitExceeded", "Throttling", "Unavailable", "ServiceUnavailable", "InternalError"})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An EC2 instance. `launched_at`, in Unix seconds, is when it was last started."""
+
+    id: str
+    state: str
+    launched_at: float
+
+
+class Ec2Unavailable(Exception):
+    """EC2 did not do it. The message tells the client what to do, `retry_after` when, in seconds.
+
+    `code` is EC2's own word for what happened, or the name of the exception that kept us from asking.
+    """
+
+    def __init__(self, code: str, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+def _client() -> Any:
+    """Make the client. Here and not at the top: boto3 takes longer to import than all the rest together."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    )
+    return boto3.Session().client("ec2", config=config)
+
+
+class Ec2:
+    """The instances with one tag; every method raises `Ec2Unavailable`."""
+
+    def __init__(self, tag: tuple[str, str], make_client: Callable[[], Any] = _client) -> None:
+        self._tag = tag
+        self._make_client = make_client
+
+    @cached_property
+    def _ec2(self) -> Any:
+        return self._make_client()
+
+    def nearest(self) -> Instance:
+        """Return the instance that can work soonest: one that runs comes first, one that stops comes last."""
+        name, value = self._tag
+        filters = [
+            {"Name": f"tag:{name}", "Values": [value]},
+            {"Name": "instance-state-name", "Values": list(_TO_BE_ASKED_FOR)},
+        ]
+        found = [
+            Instance(each["InstanceId"], each["State"]["Name"], each["LaunchTime"].timestamp())
+            for reservation in self._call("describe_instances", Filters=filters)["Reservations"]
+            for each in reservation["Instances"]
+        ]
+        if not found:
+            message = (
+                f"no EC2 instance has the tag {name}={value}; set the infrastructure up, then send the request again"
+            )
+            raise Ec2Unavailable("NoInstance", message, 300)
+        return min(found, key=lambda instance: _BY_NEARNESS.index(instance.state))
+
+    def start(self, instance_id: str) -> None:
+        """Start a stopped instance; nothing happens to one that runs."""
+        self._call("start_instances", InstanceIds=[instance_id])
+
+    def stop(self, instance_id: str) -> None:
+        """Stop an instance; nothing happens to a stopped one."""
+        self._call("stop_instances", InstanceIds=[instance_id])
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `_client`
+
+        try:
+            return getattr(self._ec2, method)(**arguments)
+        except ClientError as error:
+            raise _refused(error.response["Error"]["Code"]) from error
+        except BotoCoreError as error:
+            message = "EC2 cannot be reached; send the request again after Retry-After seconds"
+            raise Ec2Unavailable(type(error).__name__, message, 5) from error
+
+
+def _refused(code: str) -> Ec2Unavailable:
+    """Say what a client can do about an error code of EC2."""
+    if code in _NO_CAPACITY:
+        message = "AWS has no GPU of this type left in this availability zone; send the request again in a few minutes"
+        return Ec2Unavailable(code, message, 60)
+    if code == "IncorrectInstanceState":
+        message = "the GPU's instance is changing its state; send the request again after Retry-After seconds"
+        return Ec2Unavailable(code, message, 10)
+    if code in _BUSY:
+        return Ec2Unavailable(code, "EC2 is busy; send the request again after Retry-After seconds", 5)
+    message = f"EC2 refused ({code}); the router's log has the reason, which needs somebody to mend it"
+    return Ec2Unavailable(code, message, 60)
