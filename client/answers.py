@@ -1,16 +1,19 @@
-"""Reads what the gateway accepted and what a look at the reply object showed."""
+"""Reads what the gateway accepted or stops, and what a look at the reply object showed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final
 
 import httpx
 
 from client.errors import LinkExpired, UnexpectedAnswer, Unreachable
 from client.fields import Fields
-from client.refusals import refusal
+from client.refusals import no_such_job, refusal
 from router_lambda.job import is_job_id
+
+_STOP: Final = "the answer to POST /stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,35 @@ def _reply_url(response: httpx.Response) -> str:
     if not on_the_web:
         raise UnexpectedAnswer("the service named a reply that is not on the web; check --url")
     return str(url)
+
+
+def read_stop(response: httpx.Response) -> str:
+    """Read the answer to `POST /stop` without an id: `stopping` or `stopped`.
+
+    Raises:
+        Refused: the service does not stop the GPU.
+        UnexpectedAnswer: it answered, but not in the contract's words.
+    """
+    if response.status_code != HTTPStatus.ACCEPTED:
+        raise refusal(response)
+    status = Fields.parse(response.content, _STOP).text("status")
+    if status not in {"stopping", "stopped"}:
+        raise UnexpectedAnswer(f"{_STOP} has a status that this client does not know; update tl-fif")
+    return status
+
+
+def read_cancelling(response: httpx.Response, job_id: str) -> None:
+    """Read the answer to `POST /stop` with this id.
+
+    Raises:
+        Refused: the service does not cancel the job; `NotFound` when there is none to cancel.
+        UnexpectedAnswer: it answered, but not in the contract's words.
+    """
+    if response.status_code != HTTPStatus.ACCEPTED:
+        raise no_such_job(response) or refusal(response)
+    body = Fields.parse(response.content, _STOP)
+    if body.text("status") != "cancelling" or body.text("id") != job_id:
+        raise UnexpectedAnswer(f"{_STOP} is not about that job; check that client and service are of the same version")
 
 
 def has_news(response: httpx.Response) -> bool:

@@ -1,7 +1,7 @@
 """Everything that can go wrong in the client, in one tree.
 
     ClientError
-    ├── InvalidSettings      a URL, token, option or prompt that cannot be used: nothing was sent
+    ├── InvalidSettings      a URL, token, option, prompt or file that cannot be used: nothing was sent
     ├── Unreachable          the network gave no answer
     │   └── NotConnected     … not even a connection, so nothing was sent and a repeat is safe
     ├── Refused              the service answered with an error
@@ -9,11 +9,12 @@
     │   ├── NotAuthorized    401, 403: the token
     │   ├── NotFound         404: the URL
     │   └── Busy             429, 503: `retry_after_seconds`
+    ├── LoginRefused         Cognito does not sign the user in, or asks for what the client cannot give
     ├── LinkExpired          the presigned link to the reply is no longer honoured
     ├── UnexpectedAnswer     an answer that breaks the contract
     └── DeadlinePassed       no final reply in time
 
-No message holds a prompt, a token or a presigned link. A job that failed is no error but a final snapshot.
+No message holds a prompt, a password, a token or a presigned link. A job that failed is no error but a final snapshot.
 """
 
 from __future__ import annotations
@@ -86,6 +87,14 @@ class Busy(Refused):
         super().__init__(message, status=status, request_id=request_id)
 
 
+class LoginRefused(ClientError):
+    """Cognito gave no tokens. `code` is its own name for the reason, or that of the challenge."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
 class LinkExpired(ClientError):
     """The store refuses the presigned link to the reply."""
 
@@ -95,4 +104,4 @@ class UnexpectedAnswer(ClientError):
 
 
 class DeadlinePassed(ClientError):
-    """The deadline passed before the final reply; the job itself may still run."""
+    """The deadline passed before the final reply, or before any answer; the job itself may still run."""

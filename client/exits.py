@@ -25,11 +25,11 @@ class ExitCode(IntEnum):
 HELP: Final = """exit codes:
   0    done
   1    the job failed
-  2    usage: bad options, settings or prompt, or a request that the service does not accept (400)
+  2    usage: bad options, settings, input or token file, or a request that the service does not accept (400)
   3    the job expired in the queue
   4    the job was cancelled
   5    the deadline passed; the job may still run
-  6    the service cannot be reached, refuses (401, 403, 404, 429, 503, an expired link) or makes no sense
+  6    service or Cognito cannot be reached, refuse (401, 403, 404, 429, 503, a login, an expired link) or make no sense
   130  interrupted by Ctrl-C; a job that was accepted runs on
   141  whatever read the output went away
 """

@@ -39,10 +39,13 @@ class Fields:
         """Return an integer."""
         return self._typed(name, int)
 
+    def number(self, name: str) -> float:
+        """Return an integer or a float."""
+        return float(self._typed(name, int if _is(self.value.get(name), int) else float))
+
     def optional_number(self, name: str) -> float | None:
         """Return an integer or a float, or `None` where it is null or absent."""
-        value = self.value.get(name)
-        return None if value is None else float(value if _is(value, int) else self._typed(name, float))
+        return None if self.value.get(name) is None else self.number(name)
 
     def part(self, name: str) -> Fields | None:
         """Return an object, or `None` where it is null or absent."""

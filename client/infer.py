@@ -13,6 +13,7 @@ from client.errors import InvalidSettings
 from client.exits import ExitCode, for_status
 from client.printing import FinalDocument, GrowingText, LabelledChoices, Printer, ending, receipt
 from client.request import json_schema_format, text_messages
+from client.settings import DEFAULT_DEADLINE_SECONDS
 
 if TYPE_CHECKING:  # httpx takes longer to import than the rest of the command, and `--help` needs none of it
     from client.session import Client
@@ -44,6 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--idle-minutes", type=int, metavar="N", help="how long the GPU stays up afterwards, 1-30 (default 5)"
     )
     parser.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="1-64 characters; as long as a job with this key is known, asking again shows that job and queues none",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=DEFAULT_DEADLINE_SECONDS,
+        metavar="SECONDS",
+        help="longest wait for the whole reply (default %(default)g)",
+    )
+    parser.add_argument(
         "--output",
         choices=["text", "json"],
         default="text",
@@ -51,12 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Infer:
-    """What to post, as `Client.submit` takes it, and how to show the reply."""
+    """What to post, as `Client.submit` takes it, and how to show the reply; `job_id` once it is accepted."""
 
     job: dict[str, Any]
     output: str
+    job_id: str | None = None
 
     @classmethod
     def read(cls, arguments: argparse.Namespace, stdin: BinaryIO) -> Infer:
@@ -71,7 +85,12 @@ class Infer:
             params["response_format"] = {"type": "json_object"}
         if arguments.json_schema is not None:
             params["response_format"] = json_schema_format(_read_schema(arguments.json_schema))
-        job: dict[str, Any] = {"idle_minutes": arguments.idle_minutes, "raw": arguments.raw, "params": params}
+        job: dict[str, Any] = {
+            "idle_minutes": arguments.idle_minutes,
+            "raw": arguments.raw,
+            "params": params,
+            "idempotency_key": arguments.idempotency_key,
+        }
         if arguments.system is None:
             job["prompt"] = prompt
         else:
@@ -84,6 +103,12 @@ class Infer:
             return FinalDocument(out)
         return LabelledChoices(out) if self.job["params"].get("n", 1) > 1 else GrowingText(out)
 
+    def left_behind(self) -> str:
+        """Say what an interrupted command leaves to the service."""
+        if self.job_id is None:
+            return "a job that was accepted runs on"
+        return f"the job runs on, unless `tlfif stop {self.job_id}` cancels it"
+
     async def run(self, client: Client, out: TextIO, err: TextIO) -> ExitCode:
         """Post the job and show its reply on `out`; everything about it goes to `err`.
 
@@ -91,6 +116,8 @@ class Infer:
             ClientError: no final reply came; what had arrived is shown.
         """
         submission = await client.submit(**self.job)
+        self.job_id = submission.id
+        print(f"tlfif: job {submission.id}", file=err, flush=True)
         if submission.status == "starting":
             eta = "" if submission.eta_seconds is None else f", which takes about {submission.eta_seconds:.0f} s"
             print(f"tlfif: the GPU is starting{eta}", file=err, flush=True)

@@ -19,8 +19,8 @@ def refusal(response: httpx.Response) -> Refused:
     """Read an answer that is no success; what RFC 9457 adds goes into the message."""
     problem = _problem(response)
     status = response.status_code
-    request_id = _quote(problem.get("request_id") or response.headers.get("x-request-id", ""))
-    said = _quote(problem.get("detail") or problem.get("title") or "")
+    request_id = _request_id(problem, response)
+    said = quote(problem.get("detail") or problem.get("title") or "")
     said = f"{status}: {said}" if said else str(status)
     match status:
         case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -32,7 +32,8 @@ def refusal(response: httpx.Response) -> Refused:
             )
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return NotAuthorized(
-                f"the service does not accept the token ({said}); put a fresh one into TLFIF_TOKEN",
+                f"the service does not accept the token ({said}); log in again with "
+                "`tlfif login`, or put a fresh one into TLFIF_TOKEN",
                 status=status,
                 request_id=request_id,
             )
@@ -58,6 +59,22 @@ def refusal(response: httpx.Response) -> Refused:
     )
 
 
+def no_such_job(response: httpx.Response) -> NotFound | None:
+    """Read the 404 of a service that looked for a job; `None` for any other answer, such as 404 for the URL."""
+    problem = _problem(response)
+    if response.status_code != HTTPStatus.NOT_FOUND or not problem:
+        return None
+    return NotFound(
+        "no such job of yours is waiting or running; it may have ended already, or check the id",
+        status=HTTPStatus.NOT_FOUND,
+        request_id=_request_id(problem, response),
+    )
+
+
+def _request_id(problem: dict[str, Any], response: httpx.Response) -> str:
+    return quote(problem.get("request_id") or response.headers.get("x-request-id", ""))
+
+
 def _problem(response: httpx.Response) -> dict[str, Any]:
     """Return the RFC 9457 members; none when the answer is none, such as a proxy's page."""
     if response.headers.get("content-type", "").partition(";")[0].strip() != "application/problem+json":
@@ -72,13 +89,13 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
 def _field_errors(problem: dict[str, Any]) -> list[FieldError]:
     errors = problem.get("errors")
     return [
-        FieldError(_quote(error.get("field", "")), _quote(error.get("message", "")))
+        FieldError(quote(error.get("field", "")), quote(error.get("message", "")))
         for error in (errors if isinstance(errors, list) else [])
         if isinstance(error, dict)
     ]
 
 
-def _quote(text: object) -> str:
+def quote(text: object) -> str:
     """Make text from outside fit for one line of a terminal."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"

@@ -1,4 +1,4 @@
-"""Builds the body of `POST /infer`. Whether its fields are right is the service's to say."""
+"""Builds the bodies of `POST /infer` and `POST /stop`. Whether fields are right is the service's to say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from client.errors import InvalidSettings
+from router_lambda.job import is_job_id
 
 
 def encode_body(
@@ -40,6 +41,17 @@ def encode_body(
         raise InvalidSettings(["the prompt or another text is not valid Unicode; send UTF-8"]) from None
     except ValueError:
         raise InvalidSettings(["a number is infinite or not a number; send finite ones"]) from None
+
+
+def encode_cancel(job_id: str) -> bytes:
+    """Return the body of `POST /stop` that cancels a job.
+
+    Raises:
+        InvalidSettings: that is no id of a job.
+    """
+    if not is_job_id(job_id):
+        raise InvalidSettings(["the id of a job is a UUID in lower case; `tlfif infer` prints it as it starts"])
+    return json.dumps({"id": job_id}).encode()
 
 
 def text_messages(system: str, prompt: str) -> list[dict[str, str]]:

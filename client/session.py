@@ -13,25 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shlex
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import httpx
 
-from client.answers import Submission, has_news, read_submission
+from client.answers import Submission, has_news, read_cancelling, read_stop, read_submission
+from client.connection import Connection, usable
 from client.deadline import Deadline
-from client.errors import InvalidSettings, NotConnected, UnexpectedAnswer, Unreachable
+from client.errors import NotConnected, UnexpectedAnswer, Unreachable
+from client.idempotency import checked_key
 from client.pacing import Pacing
 from client.reply import Snapshot
-from client.request import encode_body
-from client.settings import DEFAULT_DEADLINE_SECONDS, LOOPBACK_HOSTS, Settings
-
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
-"""Longest silence within one request, in seconds; API Gateway itself gives up after 30."""
-
-_POST_TRIES: Final = 3
+from client.request import encode_body, encode_cancel
+from client.settings import DEFAULT_DEADLINE_SECONDS, Settings
 
 
 class Client:
@@ -53,17 +51,11 @@ class Client:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._settings = Settings(url, token, deadline_seconds)
-        try:
-            self._infer_url = httpx.URL(self._settings.endpoint("/infer"))
-            _ = self._infer_url.host  # decoded, and refused, only when read
-        except (httpx.InvalidURL, ValueError):
-            raise InvalidSettings(["the service's URL cannot be used; give one like https://host/stage"]) from None
+        usable(self._settings.url, "the service's URL")
         self._clock = clock
         self._sleep = sleep
         self._chance = chance
-        # A proxy that is set for the outside world cannot see the loopback of this machine.
-        direct = {f"all://[{host}]" if ":" in host else f"all://{host}": None for host in LOOPBACK_HOSTS}
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, transport=transport, mounts=direct)
+        self._connection = Connection("--url", transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,7 +66,7 @@ class Client:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._http.aclose()
+        await self._connection.close()
 
     async def submit(
         self,
@@ -84,35 +76,32 @@ class Client:
         raw: bool = False,
         idle_minutes: int | None = None,
         params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Submission:
         """Post a job; names and meanings as in the body of `POST /infer`.
 
-        Tries again only where no connection came about: a POST that was sent may have queued its job.
+        The service queues one job for a key, a random one unless the caller gives it, so that a POST without
+        an answer is sent again.
 
         Raises:
-            InvalidSettings: the job cannot be written as JSON.
+            InvalidSettings: the job cannot be written as JSON, or the key not sent.
             Refused: the service does not accept it.
             Unreachable: no answer; unless it is `NotConnected`, the job may have been queued.
             UnexpectedAnswer: the answer breaks the contract.
             DeadlinePassed: no answer within the deadline.
         """
         body = encode_body(prompt=prompt, messages=messages, raw=raw, idle_minutes=idle_minutes, params=params)
+        key = checked_key(idempotency_key)
         posted_at = self._clock()
         deadline = Deadline(self._settings.deadline_seconds, posted_at, self._clock)
-        request = self._post(self._infer_url, body)
-        pacing = Pacing(self._chance)
-        tries = 0
-        while True:
-            try:
-                return read_submission(await self._send(request, deadline), posted_at)
-            except NotConnected as error:
-                tries += 1
-                if tries == _POST_TRIES:
-                    raise
-                deadline.trouble = error
-                await self._sleep(min(pacing.broken(), deadline.left()))
-            except Unreachable as error:
-                raise Unreachable(f"{error}; the job may have been queued, so it was not sent again") from error
+        try:
+            response = await self._post("/infer", body, deadline, {"Idempotency-Key": key})
+        except NotConnected:
+            raise
+        except Unreachable as error:
+            advice = f"ask again with --idempotency-key {shlex.quote(key)}, which cannot queue it twice"
+            raise Unreachable(f"{error}; the job may have been queued: {advice}") from error
+        return read_submission(response, posted_at)
 
     async def follow(self, submission: Submission) -> AsyncGenerator[Snapshot, None]:
         """Yield the reply each time it has changed, the final snapshot last; no text in it ever shrinks.
@@ -130,7 +119,7 @@ class Client:
         shown: Snapshot | None = None
         while True:
             try:
-                response = await self._send(self._get(submission.reply_url, etag), deadline)
+                response = await self._connection.send(self._get(submission.reply_url, etag), deadline)
                 news = has_news(response)
             except Unreachable as error:
                 deadline.trouble = error
@@ -153,26 +142,43 @@ class Client:
             raise UnexpectedAnswer("the reply went back on text that it had shown; see the worker's log")
         return snapshot
 
-    def _post(self, url: httpx.URL, body: bytes) -> httpx.Request:
+    async def stop(self) -> str:
+        """Stop the GPU as soon as no job is running; return `stopping`, or `stopped` when it is down already.
+
+        Raises:
+            Refused: the service does not accept it.
+            Unreachable: no answer; the GPU may stop all the same.
+            UnexpectedAnswer: the answer breaks the contract.
+            DeadlinePassed: no answer within the deadline.
+        """
+        return read_stop(await self._post("/stop", b"", self._deadline_for_stop()))
+
+    async def cancel(self, job_id: str) -> None:
+        """Cancel a job that waits or runs; its reply ends as `cancelled`.
+
+        Raises:
+            InvalidSettings: that is no id of a job.
+            Refused: the service does not accept it; `NotFound` when the caller has no such job that waits or runs.
+            Unreachable: no answer; the job may end all the same.
+            UnexpectedAnswer: the answer breaks the contract.
+            DeadlinePassed: no answer within the deadline.
+        """
+        body = encode_cancel(job_id)
+        read_cancelling(await self._post("/stop", body, self._deadline_for_stop()), job_id)
+
+    def _deadline_for_stop(self) -> Deadline:
+        return Deadline(self._settings.deadline_seconds, self._clock(), self._clock, "answer to POST /stop")
+
+    async def _post(
+        self, route: str, body: bytes, deadline: Deadline, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Post what may arrive twice."""
         # The token goes to the gateway alone: a store that gets it beside a signed query refuses the request.
-        headers = {"Authorization": f"Bearer {self._settings.token}", "Content-Type": "application/json"}
-        return self._http.build_request("POST", url, headers=headers, content=body)
+        all_headers = {"Authorization": f"Bearer {self._settings.token}", **(headers or {})}
+        if body:
+            all_headers["Content-Type"] = "application/json"
+        request = self._connection.request("POST", self._settings.endpoint(route), all_headers, body)
+        return await self._connection.send_until_answered(request, deadline, Pacing(self._chance), self._sleep)
 
     def _get(self, url: str, etag: str | None) -> httpx.Request:
-        return self._http.build_request("GET", url, headers={"If-None-Match": etag} if etag else None)
-
-    async def _send(self, request: httpx.Request, deadline: Deadline) -> httpx.Response:
-        """Send one request and read the whole answer: the one place that knows what httpx raises."""
-        try:
-            async with asyncio.timeout(deadline.left()):
-                return await self._http.send(request)
-        except TimeoutError:
-            raise deadline.passed() from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            reason = str(error) or "it does not answer"
-            raise NotConnected(
-                f"cannot connect to {request.url.host}: {reason}; check --url and the network"
-            ) from error
-        except httpx.HTTPError as error:
-            what = type(error).__name__
-            raise Unreachable(f"{request.url.host} gave no whole answer ({what})") from error
+        return self._connection.request("GET", url, {"If-None-Match": etag} if etag else {})

@@ -77,7 +77,7 @@ class Service(httpx.MockTransport):
     def __init__(
         self,
         *looks: dict[str, Any] | bytes | int | BaseException | httpx.Response | Store,
-        posts: tuple[httpx.Response | Exception, ...] = (),
+        posts: tuple[httpx.Response | BaseException, ...] = (),
     ) -> None:
         super().__init__(self._answer)
         self.requests: list[httpx.Request] = []

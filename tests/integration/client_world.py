@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tests.client_service import JOB_ID, TOKEN
 
@@ -29,12 +31,32 @@ REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 10.0
 
 
+class _Cut(Response):
+    """Ends the connection in the midst of an answer."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Promise more bytes than ever come."""
+        await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b"{", "more_body": False})
+
+
+def _problem(status: HTTPStatus, detail: str) -> Response:
+    problem = {"title": status.phrase, "status": status, "detail": detail}
+    return JSONResponse(problem, status, media_type="application/problem+json")
+
+
+UNAUTHORIZED = _problem(HTTPStatus.UNAUTHORIZED, "send a valid token")
+
+
 class World:
-    """Serves `POST /infer` and one reply object with the ETag semantics of S3.
+    """Serves `POST /infer`, `POST /stop` and one reply object with the ETag semantics of S3.
 
     Attributes:
         looks: how often each status was answered to a GET of the reply.
-        bodies: what was posted.
+        bodies: what was posted to `/infer`, `stops` what to `/stop`, as bytes.
+        keys: the Idempotency-Key of each job.
+        cut: how many POSTs to `/infer` are still to be accepted without an answer.
+        is_valid: tells which tokens the gateway takes.
         accepted: members of the 202, besides the id.
         link_status: a status that the store answers instead of the reply, 200 for none.
     """
@@ -43,6 +65,10 @@ class World:
         self.looks: Counter[int] = Counter()
         self._looked = threading.Condition()
         self.bodies: list[dict[str, Any]] = []
+        self.stops: list[bytes] = []
+        self.keys: list[str] = []
+        self.cut = 0
+        self.is_valid: Callable[[str], bool] = TOKEN.__eq__
         self.accepted: dict[str, Any] = {"status": "queued"}
         self.link_status = 200
         self._object: bytes | None = None
@@ -66,6 +92,7 @@ class World:
         app = Starlette(
             routes=[
                 Route("/prod/infer", self._infer, methods=["POST"]),
+                Route("/prod/stop", self._stop, methods=["POST"]),
                 Route(f"/bucket/replies/{JOB_ID}.json", self._get),
             ]
         )
@@ -89,12 +116,30 @@ class World:
             assert self._looked.wait_for(lambda: self.looks[status] >= at_least, PATIENCE_SECONDS)
 
     async def _infer(self, request: Request) -> Response:
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
-            problem = {"title": "Unauthorized", "status": 401, "detail": "send a valid token"}
-            return JSONResponse(problem, HTTPStatus.UNAUTHORIZED, media_type="application/problem+json")
+        if not self._may_enter(request):
+            return UNAUTHORIZED
         self.bodies.append(await request.json())
+        self.keys.append(request.headers["idempotency-key"])
+        if self.cut:
+            self.cut -= 1
+            return _Cut()
         location = f"http://127.0.0.1:{self.port}/bucket/replies/{JOB_ID}.json?X-Amz-Signature=s"
         return JSONResponse(self.accepted | {"id": JOB_ID}, HTTPStatus.ACCEPTED, {"Location": location})
+
+    async def _stop(self, request: Request) -> Response:
+        if not self._may_enter(request):
+            return UNAUTHORIZED
+        body = await request.body()
+        self.stops.append(body)
+        if not body:
+            return JSONResponse({"status": "stopping"}, HTTPStatus.ACCEPTED)
+        if json.loads(body) != {"id": JOB_ID}:
+            return _problem(HTTPStatus.NOT_FOUND, "no such job")
+        return JSONResponse({"status": "cancelling", "id": JOB_ID}, HTTPStatus.ACCEPTED)
+
+    def _may_enter(self, request: Request) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return scheme == "Bearer" and self.is_valid(token)
 
     async def _get(self, request: Request) -> Response:
         response = self._look(request)
@@ -120,8 +165,16 @@ class World:
 class Tlfif:
     """A running `tlfif`, whose stdout is read as it comes."""
 
-    def __init__(self, world: World, *arguments: str, token: str = TOKEN, stdin: bytes = b"") -> None:
-        environment = {
+    def __init__(
+        self,
+        world: World,
+        *arguments: str,
+        token: str = TOKEN,
+        stdin: bytes | int = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it with these variables besides the usual ones; `stdin` is what it reads, or what it reads from."""
+        defaults = {
             "TLFIF_URL": world.url,
             "TLFIF_TOKEN": token,
             "PATH": os.environ["PATH"],
@@ -130,18 +183,20 @@ class Tlfif:
         self.process = subprocess.Popen(
             # What the console script of pyproject.toml runs.
             [sys.executable, "-c", "import sys; from client.cli import main; sys.exit(main())", *arguments],
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=REPOSITORY,
-            env=environment,
+            env=defaults | dict(environment or {}),
+            start_new_session=True,  # no prompt may reach the terminal that the tests run on
         )
-        assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdout = self.process.stdout
-        self.process.stdin.write(stdin)
-        self.process.stdin.close()
-        self.process.stdin = None  # or communicate() flushes what is closed
+        if isinstance(stdin, bytes):
+            assert self.process.stdin is not None
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+            self.process.stdin = None  # or communicate() flushes what is closed
 
     def __enter__(self) -> Self:
         return self

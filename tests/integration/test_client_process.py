@@ -11,8 +11,10 @@ import pytest
 
 from client.exits import ExitCode
 from client.session import Client
-from tests.client_service import TOKEN, reply
+from tests.client_service import JOB_ID, TOKEN, reply
 from tests.integration.client_world import REPOSITORY, Tlfif, World
+
+OTHER_ID = "5f0c1d2e-3a4b-4c5d-8e6f-708192a3b4c6"
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_text_arrives_before_the_reply_is_finished(world: World) -> None:
         code, out, err = tlfif.finish()
 
     assert (code, out) == (ExitCode.DONE, "\N{VARIATION SELECTOR-16}.\n")
-    assert err.startswith("tlfif: 20 tokens, first token after ")
+    assert err.startswith(f"tlfif: job {JOB_ID}\ntlfif: 20 tokens, first token after ")
     assert world.bodies == [{"prompt": "why?"}]
 
 
@@ -64,7 +66,7 @@ def test_bad_ends_have_exit_codes(world: World, status: str, code: ExitCode) -> 
 
 
 def test_ctrl_c_ends_at_once(world: World) -> None:
-    """SIGINT in the midst of a reply: code 130, the line ended, no traceback."""
+    """SIGINT in the midst of a reply: code 130, the line ended, how to cancel the job, no traceback."""
     with Tlfif(world, "infer", "why?") as tlfif:
         world.put(reply("Bl"))
         tlfif.read(b"Bl")
@@ -73,12 +75,12 @@ def test_ctrl_c_ends_at_once(world: World) -> None:
         assert tlfif.finish() == (
             ExitCode.INTERRUPTED,
             "\n",
-            "tlfif: interrupted; a job that was accepted runs on\n",
+            f"tlfif: job {JOB_ID}\ntlfif: interrupted; the job runs on, unless `tlfif stop {JOB_ID}` cancels it\n",
         )
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(world: World) -> None:
-    """With `tlfif … | head -c 2` the next write fails: code 141 and nothing on stderr."""
+    """With `tlfif … | head -c 2` the next write fails: code 141 and no complaint."""
     with Tlfif(world, "infer", "why?") as tlfif:
         world.put(reply("Bl"))
         tlfif.read(b"Bl")
@@ -86,7 +88,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(world: World) -> None:
         world.put(reply("Blue"))
         code = tlfif.process.wait(10)
         assert tlfif.process.stderr is not None
-        assert (code, tlfif.process.stderr.read()) == (ExitCode.PIPE_CLOSED, b"")
+        assert (code, tlfif.process.stderr.read().decode()) == (ExitCode.PIPE_CLOSED, f"tlfif: job {JOB_ID}\n")
         tlfif.process.stdout = None
 
 
@@ -100,6 +102,38 @@ def test_an_outage_of_the_store_is_waited_out(world: World) -> None:
         world.start()
 
         assert tlfif.finish()[:2] == (ExitCode.DONE, "ue\n")
+
+
+def test_a_post_without_an_answer_is_sent_again_under_its_key(world: World) -> None:
+    """The gateway takes the job and dies in the midst of its answer; the second answer is that of the same job."""
+    world.cut = 1
+    world.put(reply("ab", status="done"))
+    with Tlfif(world, "infer", "why?") as tlfif:
+        code, out, _ = tlfif.finish()
+
+    assert (code, out) == (ExitCode.DONE, "ab\n")
+    assert len(world.keys) == 2
+    assert len(set(world.keys)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "code", "out", "err"),
+    [
+        ([], b"", ExitCode.DONE, "stopping: the GPU stops as soon as no job is running\n", ""),
+        ([JOB_ID], json.dumps({"id": JOB_ID}).encode(), ExitCode.DONE, f"cancelling {JOB_ID}\n", ""),
+        ([OTHER_ID], json.dumps({"id": OTHER_ID}).encode(), ExitCode.SERVICE, "", "no such job of yours is waiting"),
+    ],
+    ids=["the GPU", "a job", "an unknown job"],
+)
+def test_stop(world: World, *, arguments: list[str], body: bytes, code: ExitCode, out: str, err: str) -> None:
+    """What is posted, what is said on which stream, and the exit code."""
+    with Tlfif(world, "stop", *arguments) as tlfif:
+        finished = tlfif.finish()
+
+    assert world.stops == [body]
+    assert finished[:2] == (code, out)
+    assert err in finished[2]
+    assert bool(err) == bool(finished[2])
 
 
 def test_the_deadline_ends_the_wait(world: World) -> None:

@@ -19,7 +19,7 @@ from client.cli import main
 from client.exits import HELP, ExitCode
 from client.session import Client
 from router_lambda.job import FINAL_STATUSES
-from tests.client_service import TOKEN, URL, Clock, Service, Store, accepted, reply
+from tests.client_service import JOB_ID, TOKEN, URL, Clock, Service, Store, accepted, reply
 
 Run = Callable[..., int]
 
@@ -51,7 +51,10 @@ def test_text_goes_to_stdout_and_the_receipt_to_stderr(run: Run, capsys: pytest.
     out, err = capsys.readouterr()
     assert code == 0
     assert out == "Blue.\n"
-    assert err == ("tlfif: 5 tokens, first token after 0.05 s, total 0.10 s (worker: queued 3 ms, first token 41 ms)\n")
+    assert err.splitlines() == [
+        f"tlfif: job {JOB_ID}",
+        "tlfif: 5 tokens, first token after 0.05 s, total 0.10 s (worker: queued 3 ms, first token 41 ms)",
+    ]
 
 
 @pytest.mark.parametrize(("status", "code"), [("done", 0), ("failed", 1), ("expired", 3), ("cancelled", 4)])
@@ -91,9 +94,10 @@ def test_each_error_has_its_exit_code_and_one_message(
 
     out, err = capsys.readouterr()
     assert not out
-    assert words in err
-    assert err.startswith("tlfif: ")
-    assert err.count("\n") == 1
+    message = err.removeprefix(f"tlfif: job {JOB_ID}\n")
+    assert words in message
+    assert message.startswith("tlfif: ")
+    assert message.count("\n") == 1
     assert "secret" not in err
     assert TOKEN not in err
 
@@ -226,11 +230,12 @@ def test_an_argument_that_is_not_utf8_is_refused(run: Run, capsys: pytest.Captur
 
 
 def test_missing_settings_are_named_together(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Without URL and token, one message names both."""
     monkeypatch.delenv("TLFIF_URL", raising=False)
     monkeypatch.delenv("TLFIF_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
     assert main(["infer", "why?"]) == ExitCode.USAGE
     err = capsys.readouterr().err
@@ -247,6 +252,9 @@ def test_missing_settings_are_named_together(
         ["infer", "--raw", "--system", "x", "why?"],
         ["infer", "--json", "--json-schema", "f", "why?"],
         ["infer", "--max", "3", "why?"],
+        ["stop", "one", "two"],
+        ["stop", "--deadline", "3"],
+        ["login", "--password", "sesame"],
     ],
     ids=" ".join,
 )
@@ -259,9 +267,31 @@ def test_bad_usage_exits_2(arguments: list[str]) -> None:
 
 
 def test_ctrl_c_exits_130_without_a_traceback(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """An interrupt is one line, and what was printed before ends its line."""
+    """An interrupt ends the line of what was printed before, and tells how to cancel the job."""
     assert run(Service(reply("Bl"), KeyboardInterrupt()), "why?") == ExitCode.INTERRUPTED
-    assert capsys.readouterr() == ("Bl\n", "tlfif: interrupted; a job that was accepted runs on\n")
+
+    out, err = capsys.readouterr()
+    assert out == "Bl\n"
+    assert err.splitlines() == [
+        f"tlfif: job {JOB_ID}",
+        f"tlfif: interrupted; the job runs on, unless `tlfif stop {JOB_ID}` cancels it",
+    ]
+
+
+def test_ctrl_c_before_the_answer_names_no_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """While the POST is under way, nobody knows yet which job could be cancelled."""
+    assert run(Service(posts=(KeyboardInterrupt(),)), "why?") == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "tlfif: interrupted; a job that was accepted runs on\n"
+
+
+def test_an_idempotency_key_becomes_the_header(run: Run) -> None:
+    """`--idempotency-key` is sent as it is, and outside the body."""
+    service = Service(reply(status="done"))
+
+    run(service, "--idempotency-key", "my key", "why?")
+
+    assert service.requests[0].headers["idempotency-key"] == "my key"
+    assert service.body == {"prompt": "why?"}
 
 
 def test_help_documents_every_exit_code() -> None:
@@ -269,6 +299,15 @@ def test_help_documents_every_exit_code() -> None:
     lines = {line.split()[0] for line in HELP.splitlines()[1:]}
 
     assert lines == {str(int(code)) for code in ExitCode}
+
+
+def test_the_manual_has_the_same_table() -> None:
+    """docs/client.md says about each exit code what --help says."""
+    manual = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+
+    for line in HELP.splitlines()[1:]:
+        code, meaning = line.split(maxsplit=1)
+        assert f"| {code} | {meaning} |" in manual
 
 
 def test_every_final_status_has_an_exit_code(run: Run) -> None:

@@ -47,8 +47,8 @@ def test_a_bad_request_shows_every_field() -> None:
     [
         (400, BadRequest, "does not accept the request"),
         (413, BadRequest, "does not accept the request"),
-        (401, NotAuthorized, "TLFIF_TOKEN"),
-        (403, NotAuthorized, "TLFIF_TOKEN"),
+        (401, NotAuthorized, "`tlfif login`, or put a fresh one into TLFIF_TOKEN"),
+        (403, NotAuthorized, "`tlfif login`, or put a fresh one into TLFIF_TOKEN"),
         (404, NotFound, "check --url"),
         (429, Busy, "try again later"),
         (503, Busy, "try again later"),

@@ -75,12 +75,50 @@ def test_everything_wrong_is_reported_at_once() -> None:
     assert len(caught.value.problems) == 3
 
 
+def no_token(_url: str) -> str:
+    """Stand for a user who never logged in."""
+    return ""
+
+
+def must_not_be_asked(_url: str) -> str:
+    """Stand for stored tokens that nobody needs."""
+    raise AssertionError("the stored token was asked for")
+
+
 def test_options_win_over_the_environment() -> None:
-    """`--url` and `--token` come before the variables, which come before nothing."""
+    """`--url` and `--token` come before the variables, which come before what is stored."""
     environment = {"TLFIF_URL": "https://env.test", "TLFIF_TOKEN": "env"}
 
-    assert Settings.read(None, None, 5, environment) == Settings("https://env.test", "env", 5)
-    assert Settings.read(URL, TOKEN, 5, environment) == Settings(URL, TOKEN, 5)
+    assert Settings.read(None, None, 5, environment, must_not_be_asked) == Settings("https://env.test", "env", 5)
+    assert Settings.read(URL, TOKEN, 5, environment, must_not_be_asked) == Settings(URL, TOKEN, 5)
+
+
+@pytest.mark.parametrize("environment", [{}, {"TLFIF_TOKEN": ""}])
+def test_a_stored_token_is_taken_where_none_is_given(environment: dict[str, str]) -> None:
+    """An unset and an empty variable mean the same, and the URL says which token."""
+    settings = Settings.read(URL, None, 5, environment, lambda url: f"stored-for-{url}")
+
+    assert settings.token == f"stored-for-{URL}"
+
+
+def test_an_empty_option_is_not_filled_in() -> None:
+    """`--token ""` is a mistake of the caller's script, which a stored token would hide."""
+    with pytest.raises(InvalidSettings, match="token is missing"):
+        Settings.read(URL, "", 5, {}, must_not_be_asked)
+
+
+def test_a_bad_url_has_no_stored_token() -> None:
+    """What cannot be a service is not looked up, and both problems are reported."""
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.read("ftp://x", None, 5, {}, must_not_be_asked)
+
+    assert len(caught.value.problems) == 2
+
+
+def test_without_any_token_the_error_names_both_ways() -> None:
+    """Logging in and giving a token are both on offer."""
+    with pytest.raises(InvalidSettings, match=r"`tlfif login`, or set TLFIF_TOKEN or give --token"):
+        Settings.read(URL, None, 5, {}, no_token)
 
 
 def test_settings_never_show_the_token() -> None:
