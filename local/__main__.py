@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import anyio
 
@@ -20,14 +21,18 @@ from worker.errors import SettingsError
 
 log = logging.getLogger("local")
 
+_SIGN_IN: Final = """to sign in again when the token ends, in an hour, with the password in the line above:
+    TLFIF_URL=%s TLFIF_COGNITO_URL=%s TLFIF_COGNITO_CLIENT_ID=%s TLFIF_USERNAME=%s tlfif login"""
+
 
 def main(worker: Sequence[str] = WORKER) -> int:
     """Run the system, with `worker` as the worker's command, until a signal comes; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m local",
-        description="Runs the whole system on this machine, on loopback only: Redis, S3, the worker with "
-        "its model, and the gateway. Prints one line of JSON with their addresses once everything is ready, "
-        "shows progress on standard error, and runs until Ctrl-C or SIGTERM; a second one ends it at once.",
+        description="Runs the whole system on this machine, on loopback only: Redis, S3, an emulated Cognito and "
+        "EC2, the worker with its model, and the gateway. Prints one line of JSON with their addresses and a token "
+        "once everything is ready, shows progress on standard error, and runs until Ctrl-C or SIGTERM; a second one "
+        "ends it at once.",
         epilog="TLFIF_MODEL names another model (a folder, a GGUF file or a hub id); TLFIF_ENGINE_ARGS and "
         "the worker's other settings are passed on.",
     )
@@ -51,6 +56,8 @@ async def _serve(plan: Plan) -> None:
             sys.stdout.write(addresses.to_json() + "\n")
             sys.stdout.flush()
             log.info("ready; Ctrl-C stops everything")
+            cognito = addresses.cognito
+            log.info(_SIGN_IN, addresses.gateway, cognito.url, cognito.client_id, cognito.username)
             await anyio.sleep_forever()
     log.info("everything is stopped")
 

@@ -35,7 +35,7 @@ class Options:
             "--log-dir",
             type=Path,
             metavar="FOLDER",
-            help="keep worker.log, redis.log and s3.log there; else they go with the other temporary files",
+            help="keep the logs there (worker, router, redis, s3, aws); else they go with the other temporary files",
         )
 
     def plan(self, folder: Path, worker: Sequence[str] = WORKER) -> Plan:

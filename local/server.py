@@ -1,4 +1,4 @@
-"""What the bundled Redis and S3 servers share: start on free ports, wait until ready, stop, kill, restart."""
+"""What the bundled servers share: start on free ports, wait until ready, stop, kill, restart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ class Server(ABC):
     """A real server in a process of its own, on loopback, with its data in `folder` and its log in `logs`.
 
     The calls block: for milliseconds (Redis) to two seconds (S3). They belong in the main thread, see
-    `worker.parent_death.die_with`.
+    `worker.parent_death.die_with`; to start several side by side, `launch()` all before the first `wait_ready()`.
     """
 
     name: str
@@ -44,6 +45,17 @@ class Server(ABC):
     def is_ready(self) -> bool:
         """Tell whether this very server answers, and no stranger at its port; never raises if nobody does."""
 
+    def child_environment(self) -> Mapping[str, str] | None:
+        """Return the environment for the server's process, `None` for our own."""
+        return None
+
+    def set_up(self) -> None:  # noqa: B027 - most servers need nothing
+        """Make what the server is to hold from the start, each time that it has become ready.
+
+        Raises:
+            StartFailed: the server refuses it.
+        """
+
     @property
     def pid(self) -> int:
         """Process id of the running server.
@@ -59,17 +71,30 @@ class Server(ABC):
         """Start on fresh ports and return once the server answers.
 
         Raises:
-            StartFailed: it did not, three times in a row, each time on other ports.
+            StartFailed: see `wait_ready`.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._ports = free_ports(self.port_count)
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start on fresh ports and return at once; `wait_ready` has to follow."""
+        self._ports = free_ports(self.port_count)
+        self._spawn()
+
+    def wait_ready(self) -> None:
+        """Return once the launched server answers and is set up.
+
+        Raises:
+            StartFailed: it did not, nor did two more, each on other ports.
+        """
+        for _ in range(_ATTEMPTS - 1):
             try:
-                self._launch()
+                self._finish_start()
             except StartFailed:
-                if attempt == _ATTEMPTS:
-                    raise
+                self.launch()
             else:
                 return
+        self._finish_start()
 
     def stop(self) -> None:
         """Stop in good order; harmless when it is not running."""
@@ -91,16 +116,27 @@ class Server(ABC):
             StartFailed: it did not answer again, for instance because its port was taken meanwhile.
         """
         self.stop()
-        self._launch()
+        self._spawn()
+        self._finish_start()
 
-    def _launch(self) -> None:
-        self._process = spawn(self.command(), log=self.log, folder=self.folder)
+    def _spawn(self) -> None:
+        self._process = spawn(self.command(), log=self.log, folder=self.folder, environment=self.child_environment())
+
+    def _finish_start(self) -> None:
+        try:
+            self._await_answer()
+            self.set_up()
+        except StartFailed:
+            self.kill()
+            raise
+
+    def _await_answer(self) -> None:
+        assert self._process is not None
         give_up_at = time.monotonic() + self.ready_seconds
         pause = 0.002
         while not self.is_ready():
             code = self._process.poll()
             if code is not None or time.monotonic() > give_up_at:
-                self.kill()
                 what = "did not answer" if code is None else f"ended with exit code {code}"
                 raise StartFailed(f"{self.name} {what}. Its log ends with:\n{tail(self.log)}")
             time.sleep(pause)

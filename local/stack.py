@@ -1,4 +1,4 @@
-"""The whole system on one machine, put together: Redis, S3, the worker, the gateway with the router in it."""
+"""The whole system on one machine, put together: servers, worker, and the gateway with the Lambdas in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ import anyio
 
 from local.gateway import Gateway, Handler, serving
 from local.ports import LOOPBACK, free_ports
-from local.redis_server import RedisServer
-from local.s3_server import S3Server
+from local.servers import Servers
 from local.supervisor import Supervisor
-from router_lambda.handler import handler as router
+from router_lambda import authorizer, handler, logs
 
 log = logging.getLogger(__name__)
 
 WORKER: Final = (sys.executable, "-m", "worker")
+
+_THIS_MACHINE: Final = "127.0.0.0/8,::1/128"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,26 @@ class Plan:
         logs: folder for the logs of all processes.
         model: what the worker loads: a folder of safetensors, a GGUF file or a hub id.
         worker: command line of the worker.
-        handler: the Lambda behind the gateway.
+        authorize: the authorizer Lambda.
+        route: the router Lambda, behind it.
     """
 
     folder: Path
     logs: Path
     model: str
     worker: Sequence[str] = WORKER
-    handler: Handler = router
+    authorize: Handler = authorizer.handler
+    route: Handler = handler.handler
+
+
+@dataclass(frozen=True, slots=True)
+class Cognito:
+    """Where and as whom to sign in for another token."""
+
+    url: str
+    client_id: str
+    username: str
+    password: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,9 @@ class Addresses:
     gateway: str
     redis: str
     s3: str
+    aws: str
     bucket: str
+    cognito: Cognito
     token: str
     worker_http: str
     pids: dict[str, int | None]
@@ -66,24 +81,23 @@ class Addresses:
 async def running(plan: Plan) -> AsyncIterator[Addresses]:
     """Start everything, yield its addresses, and stop it in the opposite order: gateway, worker, servers.
 
-    Once per process, in the main thread: the router reads its settings from this process's environment, which
-    is changed meanwhile, and keeps what it builds on its first call.
+    Once per process, in the main thread: the Lambdas read their settings from this process's environment, which is
+    changed meanwhile, and keep what they build on their first call. Their log lines go to `router.log`.
 
     Raises:
         StartFailed: a part did not come up, or the worker refused its settings; the message shows its log.
     """
-    redis, s3 = RedisServer(plan.folder, plan.logs), S3Server(plan.folder, plan.logs)
-    with ExitStack() as servers:
-        for server in (redis, s3):
-            server.start()
-            servers.callback(server.stop)
-            log.info("%s is up (pid %d)", server.name, server.pid)
-        shared = _environment(redis, s3)
-        servers.enter_context(_applied(shared))
+    with ExitStack() as parts:
+        parts.enter_context(_own_environment())
+        parts.enter_context(_lambda_log(plan.logs / "router.log"))
+        servers = Servers(plan.folder, plan.logs)
+        parts.callback(servers.stop)
+        servers.start()
+        os.environ.update(servers.environment() | {"TLFIF_PING_CIDRS": _THIS_MACHINE})
         port = free_ports(1)[0]
         worker = Supervisor(
             plan.worker,
-            shared
+            os.environ
             | {
                 "TLFIF_MODEL": plan.model,
                 "TLFIF_WORKER_ID": "local",
@@ -93,7 +107,7 @@ async def running(plan: Plan) -> AsyncIterator[Addresses]:
             url=f"http://{LOOPBACK}:{port}",
             logfile=plan.logs / "worker.log",
         )
-        gateway = Gateway(plan.handler, lambda: _health(worker, redis, s3))
+        gateway = Gateway(plan.route, plan.authorize, lambda: _health(worker, servers))
         with _unwrapped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(worker.run, name="worker")
@@ -101,42 +115,39 @@ async def running(plan: Plan) -> AsyncIterator[Addresses]:
                 await worker.wait_ready()
                 log.info("the worker is ready (pid %s)", worker.pid)
                 async with serving(gateway) as url:
-                    yield Addresses(
-                        gateway=url,
-                        redis=redis.url,
-                        s3=s3.endpoint,
-                        bucket=s3.bucket,
-                        token=gateway.token,
-                        worker_http=f"http://{LOOPBACK}:{port}",
-                        pids=_pids(worker, redis, s3),
-                    )
+                    yield _addresses(url, worker, servers)
                 tasks.cancel_scope.cancel()
 
 
-def _environment(redis: RedisServer, s3: S3Server) -> dict[str, str]:
-    """Return the caller's environment with our addresses in it.
-
-    Without its AWS variables: a profile or a session token of a real account would spoil our signatures.
-    """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    direct = {name: ",".join(filter(None, [os.environ.get(name), LOOPBACK])) for name in ("NO_PROXY", "no_proxy")}
-    return inherited | direct | s3.environment() | {"TLFIF_REDIS_URL": redis.url, "TLFIF_BUCKET": s3.bucket}
-
-
 @contextmanager
-def _applied(environment: Mapping[str, str]) -> Iterator[None]:
-    """Make `environment` this process's own for a while."""
+def _own_environment() -> Iterator[None]:
+    """Let this process's environment be changed for a while.
+
+    From the start it is without AWS variables, as a profile or a session token of a real account would spoil our
+    signatures, and with loopback beyond the reach of any proxy.
+    """
     before = dict(os.environ)
-    _replace_environment(environment)
+    for name in before:
+        if name.startswith("AWS_"):
+            del os.environ[name]
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), LOOPBACK]))
     try:
         yield
     finally:
-        _replace_environment(before)
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _replace_environment(environment: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+@contextmanager
+def _lambda_log(file: Path) -> Iterator[None]:
+    """Write the Lambdas' lines to `file`: standard output belongs to the ready line."""
+    with file.open("a") as lines:
+        logs.send_to(lines)
+        try:
+            yield
+        finally:
+            logs.send_to(None)
 
 
 @contextmanager
@@ -151,9 +162,24 @@ def _unwrapped() -> Iterator[None]:
         raise cause from None
 
 
-def _pids(worker: Supervisor, redis: RedisServer, s3: S3Server) -> dict[str, int | None]:
-    return {"worker": worker.pid, "redis": redis.pid, "s3": s3.pid, "gateway": os.getpid()}
+def _addresses(url: str, worker: Supervisor, servers: Servers) -> Addresses:
+    aws, s3 = servers.aws, servers.s3
+    return Addresses(
+        gateway=url,
+        redis=servers.redis.url,
+        s3=s3.endpoint,
+        aws=aws.endpoint,
+        bucket=s3.bucket,
+        cognito=Cognito(aws.endpoint, aws.client_id, aws.username, aws.password),
+        token=aws.token(),
+        worker_http=worker.url,
+        pids=_pids(worker, servers),
+    )
 
 
-async def _health(worker: Supervisor, redis: RedisServer, s3: S3Server) -> dict[str, Any]:
-    return {"pids": _pids(worker, redis, s3), "worker": await worker.state()}
+def _pids(worker: Supervisor, servers: Servers) -> dict[str, int | None]:
+    return servers.pids() | {"worker": worker.pid, "gateway": os.getpid()}
+
+
+async def _health(worker: Supervisor, servers: Servers) -> dict[str, Any]:
+    return {"pids": _pids(worker, servers), "worker": await worker.state()}

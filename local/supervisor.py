@@ -55,7 +55,7 @@ class Supervisor:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, url: str, logfile: Path) -> None:
         self._command = command
         self._environment = environment
-        self._url = url
+        self.url = url
         self._logfile = logfile
         self._was_ready = False
         self._process: asyncio.subprocess.Process | None = None
@@ -108,7 +108,7 @@ class Supervisor:
         try:
             # Without the environment's proxies, which could not reach this machine's loopback.
             async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-                shown = (await client.get(f"{self._url}/healthz")).json()
+                shown = (await client.get(f"{self.url}/healthz")).json()
         except (httpx.HTTPError, ValueError):
             shown = None
         return shown if isinstance(shown, dict) else {"state": "down"}

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 import psutil
+import redis
 
 from local.__main__ import main
 
@@ -97,6 +98,11 @@ class LocalProcess:
         """Wait until it has said something."""
         wait_until(lambda: text in self.stderr(), f"it says {text!r}")
 
+    def file(self, name: str) -> Path:
+        """Return one of its temporary files."""
+        (found,) = self.folder.rglob(name)
+        return found
+
     def alive(self) -> list[psutil.Process]:
         """Return every process below it, however far down, its own included.
 
@@ -120,6 +126,13 @@ def health(addresses: dict[str, Any]) -> dict[str, Any]:
     """Return what the gateway's `/healthz` shows."""
     shown: dict[str, Any] = httpx.get(f"{addresses['gateway']}/healthz").json()
     return shown
+
+
+def forget_calls(addresses: dict[str, Any]) -> None:
+    """Let the throttle, which lets five calls through at once, forget all calls so far."""
+    with redis.Redis.from_url(addresses["redis"]) as client:
+        for key in client.scan_iter("rate:*"):
+            client.delete(key)
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE_SECONDS) -> None:

@@ -17,8 +17,12 @@ def test_01_ready_line_then_sigterm(tmp_path: Path) -> None:
     """One line names everything, all of it answers; SIGTERM ends it with 0 and nothing is left."""
     with LocalProcess.with_stand_in(tmp_path) as local:
         addresses = local.ready()
-        assert set(addresses) == {"gateway", "redis", "s3", "bucket", "token", "worker_http", "pids"}
-        assert set(addresses["pids"]) == {"worker", "redis", "s3", "gateway"}
+        assert set(addresses) == {
+            *("gateway", "redis", "s3", "bucket", "token", "worker_http", "pids"),
+            *("aws", "cognito"),
+        }
+        assert set(addresses["cognito"]) == {"url", "client_id", "username", "password"}
+        assert set(addresses["pids"]) == {"worker", "redis", "s3", "aws", "gateway"}
         assert all(psutil.pid_exists(pid) for pid in addresses["pids"].values())
         with redis.Redis.from_url(addresses["redis"]) as client:
             assert client.ping()
@@ -46,7 +50,7 @@ def test_03_sigkill(tmp_path: Path) -> None:
         addresses = local.ready()
         s3_socket = Path(f"/tmp/seaweedfs-s3-{addresses['s3'].rsplit(':')[-1]}.sock")  # noqa: S108 - SeaweedFS's choice
         assert s3_socket.exists()
-        assert len(local.alive()) >= 5  # itself, Redis, S3, the worker, the janitor
+        assert len(local.alive()) >= 6  # itself, Redis, S3, moto, the worker, the janitor
         local.send(signal.SIGKILL)
         assert local.end()[0] == -signal.SIGKILL
         local.assert_nothing_is_left()
