@@ -1,11 +1,11 @@
 # Everything runs from .venv, which every target sees to by itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint bench lambda-package lock clean
 READY := .venv/.ready
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## install everything into .venv
 
@@ -18,12 +18,18 @@ test: $(READY) ## run all tests and print the coverage; a part: make test ARGS="
 lint: $(READY) ## check style, types and import directions
 	@.ci/lint
 
+bench: $(READY) ## run the benchmarks and keep their numbers in benchmarks/results
+	@.venv/bin/python -m benchmarks.router
+
+lambda-package: $(READY) ## build the Lambda zips for x86_64 and arm64 into dist/
+	@.venv/bin/python .ci/lambda_package.py
+
 lock: ## choose new versions for requirements.lock
 	@.ci/setup venv
 	@.venv/bin/python .ci/lock.py || .venv/bin/python .ci/lock.py --extra-index-url https://download.pytorch.org/whl/cpu
 
 clean: ## remove .venv and every cache and build product
-	@rm -rf .venv build dist htmlcov *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv build dist htmlcov *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .ci/npm/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written by the last line of the script, so that an interrupted set-up is never taken for a finished one.

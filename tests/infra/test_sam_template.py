@@ -1,0 +1,190 @@
+"""The SAM template says what the router is: the same routes, settings and handlers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "sam"
+TEMPLATE = FOLDER / "template.yaml"
+EVENTS = sorted((FOLDER / "events").iterdir())
+SETTING = re.compile(r"\"(TLFIF_[A-Z_]+)\"")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short tags as their bare values."""
+
+
+Loader.add_multi_constructor("!", lambda loader, _, node: loader.construct_scalar(node))
+DOCUMENT: dict[str, Any] = yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a SafeLoader
+RESOURCES = DOCUMENT["Resources"]
+FUNCTIONS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"].endswith("::Function")}
+API = RESOURCES["Api"]["Properties"]
+
+
+def routes() -> dict[tuple[str, str], tuple[str, bool]]:
+    """Return function and whether a token is asked for, by method and path."""
+    found = {}
+    for name, function in FUNCTIONS.items():
+        for each in function.get("Events", {}).values():
+            route = each["Properties"]
+            assert (each["Type"], route["ApiId"]) == ("HttpApi", "Api")
+            is_guarded = route.get("Auth") == {"Authorizer": "Token"}
+            found[route.get("Method", ""), route.get("Path", "$default")] = (name, is_guarded)
+    return found
+
+
+# The linters
+
+
+def cfn_lint(template: Path) -> subprocess.CompletedProcess[str]:
+    """Run the linter of CloudFormation, which knows the SAM transform."""
+    command = [str(Path(sys.executable).with_name("cfn-lint")), str(template), "--regions", "eu-central-1"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    """Neither an error nor a warning."""
+    done = cfn_lint(TEMPLATE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("Timeout: 10", "Timeout: ten"), ("FunctionArn", "Arn")])
+def test_cfn_lint_would_find_it(tmp_path: Path, right: str, wrong: str) -> None:
+    """The check can fail: the linter knows the resources of SAM."""
+    (tmp_path / "template.yaml").write_text(TEMPLATE.read_text(encoding="utf-8").replace(right, wrong))
+    assert re.search(r"^E\d{4} ", cfn_lint(tmp_path / "template.yaml").stdout, re.MULTILINE)
+
+
+def test_sam_accepts_it() -> None:
+    """By SAM's own word, where it is installed."""
+    sam = shutil.which("sam")
+    if sam is None:
+        pytest.skip("sam is not on the PATH; see docs/lambda.md")
+    environment = os.environ | {"SAM_CLI_TELEMETRY": "0"}
+    command = [sam, "validate", "--lint", "--region", "eu-central-1", "--template", str(TEMPLATE)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_name_that_is_referred_to_is_there() -> None:
+    """Neither linter follows references in a template that SAM is still to transform."""
+    text = TEMPLATE.read_text(encoding="utf-8")
+    used = set(re.findall(r"!(?:Ref|GetAtt) (\w+)|\$\{(\w+)\}", text))
+
+    assert {first or second for first, second in used} == {*DOCUMENT["Parameters"], "Api", "AuthorizerFunction"}
+
+
+# The functions
+
+
+def test_every_function_is_as_agreed() -> None:
+    """Python 3.12, 512 MB, ten seconds, traced, from the package that `make lambda-package` builds."""
+    assert DOCUMENT["Globals"]["Function"] == {
+        "Architectures": ["x86_64"],
+        "CodeUri": "../../dist/tl-fif-router-x86_64.zip",
+        "Runtime": "python3.12",
+        "MemorySize": 512,
+        "Timeout": 10,
+        "Tracing": "Active",
+    }
+    assert set(FUNCTIONS) == {"RouterFunction", "AuthorizerFunction", "QueueHealthFunction"}
+    own = {name for function in FUNCTIONS.values() for name in function}
+    assert own <= {"Handler", "Environment", "Policies", "Events"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_handler_is_there(name: str) -> None:
+    """A wrong name would be found out by the first request only."""
+    module, function = FUNCTIONS[name]["Handler"].rsplit(".", 1)
+    assert module.startswith("router_lambda.")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_functions_know_every_setting() -> None:
+    """What settings.py reads, the router is given; no function is given anything else."""
+    known = set(SETTING.findall((ROOT / "router_lambda" / "settings.py").read_text(encoding="utf-8")))
+    given = {name: set(function["Environment"]["Variables"]) for name, function in FUNCTIONS.items()}
+
+    assert len(known) >= 7
+    assert given == {
+        "RouterFunction": known,
+        "AuthorizerFunction": {name for name in known if "JWT" in name or "JWKS" in name},
+        "QueueHealthFunction": {"TLFIF_REDIS_URL", "TLFIF_PING_CIDRS"},
+    }
+
+
+# The API
+
+
+def test_the_routes_are_those_of_the_description() -> None:
+    """Every operation of openapi.yaml, behind the authorizer where it needs a token."""
+    paths = yaml.safe_load((ROOT / "router_lambda" / "openapi.yaml").read_text(encoding="utf-8"))["paths"]
+    described = {
+        (method.upper(), path): bool(item[method].get("security"))
+        for path, item in paths.items()
+        for method in ("get", "post")
+        if method in item
+    }
+
+    functions = routes()
+    assert functions.pop(("OPTIONS", "/{proxy+}")) == ("RouterFunction", False)
+    assert functions.pop(("", "$default")) == ("RouterFunction", True)
+    assert functions["GET", "/queue-health"] == ("QueueHealthFunction", False)
+    assert {route: is_guarded for route, (_, is_guarded) in functions.items()} == described
+
+
+def test_the_authorizer_is_asked_each_time_and_answers_simply() -> None:
+    """A REQUEST authorizer for the header, payload 2.0, whose verdict nobody keeps."""
+    assert API["Auth"]["Authorizers"] == {
+        "Token": {
+            "FunctionArn": "AuthorizerFunction.Arn",
+            "EnableFunctionDefaultPermissions": True,
+            "AuthorizerPayloadFormatVersion": "2.0",
+            "EnableSimpleResponses": True,
+            "Identity": {"Headers": ["Authorization"], "ReauthorizeEvery": 0},
+        }
+    }
+
+
+def test_the_gateway_leaves_cors_to_the_router() -> None:
+    """Configured, it would ignore what the router answers."""
+    assert "CorsConfiguration" not in API
+
+
+# The samples
+
+
+@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def test_a_sample_is_an_event_of_one_of_the_routes(path: Path) -> None:
+    """Payload format 2.0; the authorizer's context is there where the route asks for a token."""
+    event = json.loads(path.read_text(encoding="utf-8"))
+    context = event["requestContext"]
+    method, route = event["routeKey"].split(" ")
+    _, is_guarded = routes()[method, route]
+    is_for_authorizer = event.get("type") == "REQUEST"
+
+    assert event["version"] == "2.0"
+    assert context["routeKey"] == event["routeKey"]
+    assert (context["http"]["method"], context["http"]["path"]) == (method, event["rawPath"])
+    assert route in {event["rawPath"], "/{proxy+}"}
+    assert is_for_authorizer == (path.stem == "authorizer") == ("identitySource" in event)
+    assert ("authorizer" in context) == (is_guarded and not is_for_authorizer)
+
+
+def test_there_is_a_sample_for_every_route() -> None:
+    """And one for the authorizer."""
+    assert {path.name for path in EVENTS} == {
+        *("authorizer.json", "infer.json", "options.json", "ping.json", "queue-health.json", "stop.json"),
+    }
