@@ -18,6 +18,9 @@ DEFAULT_SLOTS: Final = 64
 DEFAULT_JOB_SECONDS: Final = 10.0
 """How long a job keeps its slot, until a worker has measured it."""
 
+_LARGEST: Final = 1e9
+"""No worker has so many slots and no job takes so many seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -43,7 +46,7 @@ class Capacity:
             return cls()
         try:
             said: Any = json.loads(heartbeat)
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         said = said if isinstance(said, dict) else {}
         if said.get("state") == "draining":
@@ -68,5 +71,11 @@ class Capacity:
 
 
 def _number(value: object, default: float) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else default  # type: ignore[arg-type]
+    """Return `value` if it is a length or a count, the largest sensible one at most."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    try:
+        number = float(value)
+    except OverflowError:
+        return default
+    return min(number, _LARGEST) if math.isfinite(number) and number >= 0 else default

@@ -104,7 +104,7 @@ class Request:
 def _path(raw_path: str, stage: str) -> str:
     """Return the path without the stage, which API Gateway puts before it unless it is the default one."""
     within = raw_path.removeprefix(f"/{stage}")
-    return within if within.startswith("/") else raw_path
+    return within if within.startswith("/") and stage != "$default" else raw_path
 
 
 def answer(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:

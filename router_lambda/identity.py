@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -40,9 +41,10 @@ class Identity:
 
     def _is_future(self, exp: object) -> bool:
         try:
-            return self._clock() < float(str(exp)) + LEEWAY_SECONDS
+            end = float(str(exp))
         except ValueError:
             return False
+        return math.isfinite(end) and self._clock() < end + LEEWAY_SECONDS
 
     def _verified(self, request: Request) -> str:
         if self._jwt is None:
@@ -65,7 +67,7 @@ class Identity:
         from router_lambda.tokens import Verifier  # noqa: PLC0415
 
         assert self._jwt is not None
-        return Verifier(self._jwt, KeySet(self._jwt.jwks_url))
+        return Verifier(self._jwt, KeySet(self._jwt.jwks_url, clock=self._clock), self._clock)
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -85,9 +85,11 @@ def slow(target: RedisServer) -> Iterator[Redis]:
         between.block_on_close = False
         thread = threading.Thread(target=between.serve_forever, args=(0.01,), name="between")
         thread.start()
-        yield way
-        between.shutdown()
-        thread.join()
+        try:
+            yield way
+        finally:
+            between.shutdown()
+            thread.join()
 
 
 def health(address: object = "127.0.0.1", **changes: Any) -> dict[str, Any]:
