@@ -17,6 +17,7 @@ from router_lambda.job import (
     ENQUEUE_LUA,
     GPU_CLOSING,
     GPU_STOP,
+    GPU_WAKING,
     JOB_TTL_SECONDS,
     QUEUE_ATTEMPTS,
     QUEUE_OPEN,
@@ -65,9 +66,12 @@ return 1
 CLOSE_LUA: Final = """
 -- Closes the GPU if nothing waits and nothing runs: whoever queues a job after this sees gpu:closing and does not
 -- count on the worker. Otherwise leaves word for the worker to stop once that is so.
--- KEYS: queue:open, gpu:closing, gpu:stop. ARGV: life of gpu:closing and of gpu:stop (seconds). Returns 1 if closed.
+-- A stop also ends the note that the GPU was started: the next request may have to start it again at once.
+-- KEYS: queue:open, gpu:closing, gpu:stop, gpu:waking. ARGV: life of gpu:closing and of gpu:stop (seconds).
+-- Returns 1 if closed.
 if redis.call('ZCARD', KEYS[1]) == 0 then
   redis.call('SET', KEYS[2], 'router', 'EX', ARGV[1])
+  redis.call('DEL', KEYS[4])
   return 1
 end
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
@@ -203,7 +207,8 @@ class Queue:
     def close(self) -> bool:
         """Set `gpu:closing` if nothing waits or runs; otherwise leave word that the GPU is to stop, and say `False`."""
         with translated():
-            return bool(self._close(keys=[QUEUE_OPEN, GPU_CLOSING, GPU_STOP], args=[CLOSING_SECONDS, STOP_SECONDS]))
+            keys = [QUEUE_OPEN, GPU_CLOSING, GPU_STOP, GPU_WAKING]
+            return bool(self._close(keys=keys, args=[CLOSING_SECONDS, STOP_SECONDS]))
 
     def reopen(self) -> None:
         """Forget `gpu:closing`."""

@@ -157,7 +157,9 @@ def test_another_moto_at_the_port(own_aws: AwsServer, aws_server: AwsServer, mon
     monkeypatch.setattr(server_module, "free_ports", lambda _count: [taken])
     with pytest.raises(StartFailed, match="ended with exit code"):
         own_aws.start()
-    assert len(aws_server.client("cognito-idp").list_user_pools(MaxResults=10)["UserPools"]) == 1
+    pools = aws_server.client("cognito-idp").list_user_pools(MaxResults=60)["UserPools"]
+    assert [pool["Name"] for pool in pools if own_aws._account in pool["Name"]] == []
+    assert [pool["Name"] for pool in pools if aws_server._account in pool["Name"]]
 
 
 def test_refused_set_up_is_a_failed_start(own_aws: AwsServer) -> None:

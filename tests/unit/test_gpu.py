@@ -332,6 +332,16 @@ def test_a_busy_gpu_is_told(gpu: Gpu, ec2: FakeEc2, client: fakeredis.FakeRedis)
     assert client.exists(GPU_STOP, GPU_CLOSING) == 1
 
 
+def test_a_stop_right_after_a_start_is_no_failed_boot(gpu: Gpu, ec2: FakeEc2, client: fakeredis.FakeRedis) -> None:
+    """Stopped by its user within seconds of its start, it is started again by the next request."""
+    gpu.wake(None)
+    gpu.stop(Queue(client))
+    ec2.state = "stopped"
+
+    assert gpu.wake(NOW) == BOOT
+    assert ec2.calls.count("start_instances") == 2
+
+
 @pytest.mark.parametrize(
     ("state", "said"), [("stopped", "stopped"), (None, "stopped"), ("terminated", "stopped"), ("stopping", "stopping")]
 )
