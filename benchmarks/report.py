@@ -23,6 +23,12 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
 
 
+def machine_in_words() -> str:
+    """Return the same in one line."""
+    here = machine()
+    return f"{here['cpu']}, {here['cores']} cores, {here['system']}"
+
+
 def percentiles(samples: Sequence[float]) -> dict[str, float]:
     """Return the 50th, 95th and 99th percentile of at least two samples, in their unit."""
     cuts = quantiles(samples, n=100, method="inclusive")

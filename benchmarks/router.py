@@ -145,17 +145,19 @@ def _show(
     warm: dict[str, Any], lambdas: dict[str, list[float]], cold: dict[str, list[float]], rounds: int, calls: int
 ) -> dict[str, Any]:
     """Print the tables and return what is kept."""
-    print(f"{report.machine()}, Python {warm['python']}, redis-py {warm['redis']}, {rounds} rounds of {calls} calls\n")
-    rows, kept = [], {}
-    for name, seconds in warm["routes"].items():
-        handler, floor = (report.percentiles([each * 1e3 for each in seconds[kind]]) for kind in ("handler", "floor"))
-        rows.append([name, *handler.values(), *floor.values(), handler["p50"] / floor["p50"]])
-        kept[name] = {"handler_ms": handler, "floor_ms": floor}
-    idle = report.percentiles([each * 1e3 for each in lambdas["floor"]])
+    versions = {"python": warm["python"], "redis-py": warm["redis"]}
+    print(f"{report.machine_in_words()}; Python {warm['python']}, redis-py {warm['redis']}")
+    print(f"{rounds} rounds of {calls} calls\n")
+    pairs = {name: (of_route["handler"], of_route["floor"]) for name, of_route in warm["routes"].items()}
     for name in ("GET /ping", "POST /infer"):
-        through = report.percentiles([each * 1e3 for each in lambdas[name]])
-        rows.append([f"{name} by awslambdaric", *through.values(), *idle.values(), through["p50"] / idle["p50"]])
-        kept[f"{name} by awslambdaric"] = {"handler_ms": through, "floor_ms": idle}
+        pairs[f"{name} by awslambdaric"] = (lambdas[name], lambdas["floor"])
+    rows, kept = [], {}
+    for name, (seconds, floor_seconds) in pairs.items():
+        handler = report.percentiles([each * 1e3 for each in seconds])
+        floor = report.percentiles([each * 1e3 for each in floor_seconds]) if floor_seconds else None
+        beside = [*floor.values(), handler["p50"] / floor["p50"]] if floor else ["-"] * 4
+        rows.append([name, *handler.values(), *beside])
+        kept[name] = {"handler_ms": handler, "floor_ms": floor}
     header = ["warm, ms", "p50", "p95", "p99", "floor p50", "p95", "p99", "ratio"]
     print(report.table(header, rows))
     start = median(cold["nothing"])
@@ -171,7 +173,6 @@ def _show(
         )
     )
     print(f"(the interpreter itself takes {start * 1e3:.0f} ms more)")
-    versions = {"python": warm["python"], "redis-py": warm["redis"]}
     return {"versions": versions, "rounds": rounds, "calls": calls, "warm": kept, "cold_import_cpu_ms": imports}
 
 

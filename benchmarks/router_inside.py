@@ -52,8 +52,8 @@ def uuids() -> Iterator[str]:
         yield f"{number:08x}-0000-4000-8000-000000000000"
 
 
-def routes(client: redis.Redis) -> dict[str, tuple[Call, Call]]:
-    """Return each route's call of the handler and its floor; every call is a user's first."""
+def routes(client: redis.Redis) -> dict[str, tuple[Call, Call | None]]:
+    """Return each route's call of the handler and its floor, if it uses Redis; every call is a user's first."""
     subs = (f"user-{number}" for number in count(1))
     prompt = json.dumps({"prompt": "Why is the sky blue? " * 20, "params": {"max_tokens": 64}})
     take, cancel = client.register_script(TAKE_LUA), client.register_script(CANCEL_LUA)
@@ -96,7 +96,7 @@ def routes(client: redis.Redis) -> dict[str, tuple[Call, Call]]:
         "POST /infer": (infer, infer_floor),
         "POST /stop": (stop, cancel_floor),
         "GET /queue-health": (get("/queue-health"), client.ping),
-        "GET /ping": (get("/ping"), lambda: None),
+        "GET /ping": (get("/ping"), None),
     }
 
 
@@ -128,7 +128,7 @@ def main() -> None:
                 measure(10, call, client)
                 of_route = found.setdefault(name, {"handler": [], "floor": []})
                 of_route["handler"] += measure(wish["calls"], call, client)
-                of_route["floor"] += measure(wish["calls"], floor, client)
+                of_route["floor"] += measure(wish["calls"], floor, client) if floor else []
     json.dump({"python": sys.version.split()[0], "redis": redis.__version__, "routes": found}, sys.stdout)
 
 
