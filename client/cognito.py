@@ -11,12 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
-from client.connection import Connection, usable
+from client.connection import Connected, Connection, usable
 from client.errors import LoginRefused, UnexpectedAnswer
 from client.fields import Fields
 from client.refusals import quote
@@ -58,7 +57,7 @@ class NewPasswordRequired:
     username: str
 
 
-class Cognito:
+class Cognito(Connected):
     """One app client of one user pool, at the endpoint of its region.
 
     Every method raises `LoginRefused` when Cognito says no, `Unreachable` without an answer, and `UnexpectedAnswer`
@@ -72,17 +71,6 @@ class Cognito:
         self._url = usable(url.rstrip("/") + "/", "Cognito's URL")
         self._client_id = client_id
         self._connection = Connection("--cognito-url", transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._connection.close()
 
     async def sign_in(self, username: str, password: str) -> Tokens | NewPasswordRequired:
         """Exchange a password for tokens."""

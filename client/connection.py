@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import httpx
 
@@ -87,6 +88,23 @@ class Connection:
                     raise (Unreachable if sent else NotConnected)(str(error)) from error
                 deadline.trouble = error
                 await sleep(min(pacing.broken(), deadline.left()))
+
+
+class Connected:
+    """Whatever has a `Connection` and is used in an `async with` block, which closes it."""
+
+    _connection: Connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._connection.close()
 
 
 def usable(url: str, name: str) -> str:

@@ -16,13 +16,12 @@ import random
 import shlex
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from client.answers import Submission, has_news, read_cancelling, read_stop, read_submission
-from client.connection import Connection, usable
+from client.connection import Connected, Connection, usable
 from client.deadline import Deadline
 from client.errors import NotConnected, UnexpectedAnswer, Unreachable
 from client.idempotency import checked_key
@@ -32,7 +31,7 @@ from client.request import encode_body, encode_cancel
 from client.settings import DEFAULT_DEADLINE_SECONDS, Settings
 
 
-class Client:
+class Client(Connected):
     """One connection to one service; times are seconds of `clock`, any monotonic one.
 
     Raises:
@@ -56,17 +55,6 @@ class Client:
         self._sleep = sleep
         self._chance = chance
         self._connection = Connection("--url", transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._connection.close()
 
     async def submit(
         self,

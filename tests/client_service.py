@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import httpx
+import pytest
 
+import client.session
+from client.cli import main
 from client.session import Client
 
 URL = "https://gateway.test/prod"
@@ -128,3 +133,17 @@ class Service(httpx.MockTransport):
         if request.headers.get("if-none-match") == etag:
             return httpx.Response(304, headers={"ETag": etag})
         return httpx.Response(200, content=self._object, headers={"ETag": etag})
+
+
+Run = Callable[..., int]
+"""Runs a command of `tlfif` against a `Service`, with these arguments, and returns its exit code."""
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, command: str, service: Service, *arguments: str) -> int:
+    """Run a command of `tlfif` as a user would who has set the environment."""
+    clock = Clock()
+    wired = functools.partial(Client, transport=service, clock=clock, sleep=clock.sleep)
+    monkeypatch.setenv("TLFIF_URL", URL)
+    monkeypatch.setenv("TLFIF_TOKEN", TOKEN)
+    monkeypatch.setattr(client.session, "Client", wired)
+    return main([command, *arguments])

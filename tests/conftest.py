@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -10,16 +12,25 @@ from local.aws_server import AwsServer
 from local.redis_server import RedisServer
 from local.run_directory import RunDirectory
 from local.s3_server import S3Server
+from local.server import Server
+
+_AnyServer = TypeVar("_AnyServer", bound=Server)
+
+
+@contextmanager
+def _running(kind: type[_AnyServer]) -> Iterator[_AnyServer]:
+    with RunDirectory(f"tl-fif-test-{kind.name}-") as directory:
+        server = kind(directory.path)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """Yield a running Redis; a test that stops or kills it must `restart()` it."""
-    with RunDirectory("tl-fif-test-redis-") as directory:
-        server = RedisServer(directory.path)
-        server.start()
+    with _running(RedisServer) as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture
@@ -29,21 +40,22 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """Yield a Redis of the test's own, which it may kill and stop as it likes."""
+    with _running(RedisServer) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """Yield a running S3 server with an own bucket; a test that stops or kills it must `restart()` it."""
-    with RunDirectory("tl-fif-test-s3-") as directory:
-        server = S3Server(directory.path)
-        server.start()
+    with _running(S3Server) as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture(scope="session")
 def aws_server() -> Iterator[AwsServer]:
     """Yield an emulated AWS with a user and a running instance; a test that changes them must undo it."""
-    with RunDirectory("tl-fif-test-aws-") as directory:
-        server = AwsServer(directory.path)
-        server.start()
+    with _running(AwsServer) as server:
         yield server
-        server.stop()

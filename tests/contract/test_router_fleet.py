@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 
-import fakeredis
 import pytest
 import redis
 
@@ -28,17 +25,6 @@ from tests.router_samples import JOB, JOB_ID, numbered_job
 from tests.router_world import NOW, beat
 
 KEY = idempotency_key("user-1", "k")
-
-
-@pytest.fixture(params=["fake", "real"])
-def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """Yield a client of an empty Redis, once of the fake and once of the real one."""
-    if request.param == "fake":
-        made: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(6, 2)))
-    else:
-        made = redis.Redis.from_url(request.getfixturevalue("redis_url"), socket_timeout=5)
-    with closing(made):
-        yield made
 
 
 @pytest.fixture

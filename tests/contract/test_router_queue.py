@@ -32,17 +32,6 @@ from tests.router_samples import JOB, JOB_ID, numbered_job
 from worker import lua
 
 
-@pytest.fixture(params=["fake", "real"])
-def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """Yield a client of an empty Redis, once of the fake and once of the real one."""
-    if request.param == "fake":
-        made: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(6, 2)))
-    else:
-        made = redis.Redis.from_url(request.getfixturevalue("redis_url"), socket_timeout=5)
-    with closing(made):
-        yield made
-
-
 def everything(client: redis.Redis) -> dict[bytes, Any]:
     """Return all that Redis holds, by key."""
     read: dict[Any, Callable[[bytes], Any]] = {

@@ -5,7 +5,7 @@ Nobody waits here. As the script goes by the server's clock, time passes for a u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import fakeredis
@@ -17,17 +17,6 @@ from router_lambda.throttle import BURST, Throttle, rate_key, retry_after
 
 KEY = rate_key("user-1")
 OTHER_KEY = rate_key("user-2")
-
-
-@pytest.fixture(params=["fake", "real"])
-def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """Yield a client of an empty Redis, once of the fake and once of the real one."""
-    if request.param == "fake":
-        made: redis.Redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(version=(6, 2)))
-    else:
-        made = redis.Redis.from_url(request.getfixturevalue("redis_url"), socket_timeout=5)
-    with closing(made):
-        yield made
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ import redis
 
 from local.ports import free_ports
 from local.redis_server import RedisServer
-from local.run_directory import RunDirectory
 from router_lambda import queue_health
 from router_lambda.http import Problem, Request
 from router_lambda.queue_health import SLOWEST_SECONDS, QueueHealth
@@ -31,16 +30,6 @@ from tests.router_world import content, problem
 
 LONGEST_ANSWER_SECONDS = 1.0
 """Longest wait for a 503, whatever became of Redis; Lambda and those who ask for health give up later."""
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """Yield a Redis of the test's own, which it may kill and stop as it likes."""
-    with RunDirectory("tl-fif-test-health-") as directory:
-        server = RedisServer(directory.path)
-        server.start()
-        yield server
-        server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -129,11 +118,11 @@ def assert_is_ill(answer: dict[str, Any]) -> str:
 # Redis
 
 
-def test_a_redis_that_answers_is_fine(server: RedisServer, environment: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_answers_is_fine(own_redis: RedisServer, environment: pytest.MonkeyPatch) -> None:
     """200 with the milliseconds of the ping, over a connection that is kept between invocations."""
-    environment.setenv("TLFIF_REDIS_URL", server.url)
+    environment.setenv("TLFIF_REDIS_URL", own_redis.url)
     assert_is_fine(health())
-    with redis.Redis.from_url(server.url) as client:
+    with redis.Redis.from_url(own_redis.url) as client:
         before = client.info("stats")["total_connections_received"]
         for _ in range(20):
             assert_is_fine(health())
@@ -141,46 +130,46 @@ def test_a_redis_that_answers_is_fine(server: RedisServer, environment: pytest.M
 
 
 def test_a_killed_redis_is_seen_at_once_and_so_is_its_return(
-    server: RedisServer, environment: pytest.MonkeyPatch
+    own_redis: RedisServer, environment: pytest.MonkeyPatch
 ) -> None:
     """503 while it is away, however long; 200 by the same process at the first request after."""
-    environment.setenv("TLFIF_REDIS_URL", server.url)
+    environment.setenv("TLFIF_REDIS_URL", own_redis.url)
     assert_is_fine(health())
     for _ in range(2):
-        server.kill()
+        own_redis.kill()
         for _ in range(3):
             answer, seconds = timed()
             assert "does not answer" in assert_is_ill(answer)
             assert seconds < LONGEST_ANSWER_SECONDS
-        server.restart()
+        own_redis.restart()
         assert_is_fine(health())
 
 
-def test_a_restart_between_two_requests_is_not_seen(server: RedisServer, environment: pytest.MonkeyPatch) -> None:
+def test_a_restart_between_two_requests_is_not_seen(own_redis: RedisServer, environment: pytest.MonkeyPatch) -> None:
     """The connection that it closed is made again."""
-    environment.setenv("TLFIF_REDIS_URL", server.url)
+    environment.setenv("TLFIF_REDIS_URL", own_redis.url)
     for _ in range(3):
         assert_is_fine(health())
-        server.restart()
+        own_redis.restart()
     assert_is_fine(health())
 
 
 @pytest.mark.parametrize("connected", [True, False], ids=["connected", "not-yet-connected"])
 def test_a_hanging_redis_is_seen_in_time(
-    server: RedisServer, environment: pytest.MonkeyPatch, *, connected: bool
+    own_redis: RedisServer, environment: pytest.MonkeyPatch, *, connected: bool
 ) -> None:
     """Stopped, its kernel still takes connections and bytes; the answer is 503 within a second, then 200 again."""
-    environment.setenv("TLFIF_REDIS_URL", server.url)
+    environment.setenv("TLFIF_REDIS_URL", own_redis.url)
     if connected:
         assert_is_fine(health())
-    os.kill(server.pid, signal.SIGSTOP)
+    os.kill(own_redis.pid, signal.SIGSTOP)
     try:
         for _ in range(2):
             answer, seconds = timed()
             assert_is_ill(answer)
             assert SLOWEST_SECONDS <= seconds < LONGEST_ANSWER_SECONDS
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(own_redis.pid, signal.SIGCONT)
     assert_is_fine(health())
 
 
@@ -213,9 +202,9 @@ def test_an_address_that_takes_no_connection_is_ill(environment: pytest.MonkeyPa
 # Slow answers
 
 
-def test_an_answer_that_takes_over_200_ms_is_ill(server: RedisServer, environment: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_takes_over_200_ms_is_ill(own_redis: RedisServer, environment: pytest.MonkeyPatch) -> None:
     """Each one, in bounded time; and 200 again as soon as it is fast."""
-    with slow(server) as way:
+    with slow(own_redis) as way:
         environment.setenv("TLFIF_REDIS_URL", way.url)
         assert_is_fine(health())
         way.delay_seconds = 0.25
@@ -227,18 +216,20 @@ def test_an_answer_that_takes_over_200_ms_is_ill(server: RedisServer, environmen
         assert_is_fine(health())
 
 
-def test_an_answer_below_200_ms_is_fine_and_says_how_slow(server: RedisServer, environment: pytest.MonkeyPatch) -> None:
+def test_an_answer_below_200_ms_is_fine_and_says_how_slow(
+    own_redis: RedisServer, environment: pytest.MonkeyPatch
+) -> None:
     """What is measured is what Redis took."""
-    with slow(server) as way:
+    with slow(own_redis) as way:
         environment.setenv("TLFIF_REDIS_URL", way.url)
         assert_is_fine(health())
         way.delay_seconds = 0.06
         assert assert_is_fine(health()) >= 60
 
 
-def test_a_second_try_does_not_hide_the_first(server: RedisServer, environment: pytest.MonkeyPatch) -> None:
+def test_a_second_try_does_not_hide_the_first(own_redis: RedisServer, environment: pytest.MonkeyPatch) -> None:
     """The client tries once more after 200 ms; an answer to that came too late all the same."""
-    with slow(server) as way:
+    with slow(own_redis) as way:
         environment.setenv("TLFIF_REDIS_URL", way.url)
         assert_is_fine(health())
         way.delay_seconds = 0.3

@@ -6,7 +6,6 @@ import functools
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,14 @@ import client.errors
 import client.session
 from client.cli import main
 from client.exits import HELP, ExitCode
-from client.session import Client
 from router_lambda.job import FINAL_STATUSES
-from tests.client_service import JOB_ID, TOKEN, URL, Clock, Service, Store, accepted, reply
-
-Run = Callable[..., int]
+from tests.client_service import JOB_ID, TOKEN, Run, Service, Store, accepted, reply, run_command
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a function that runs `tlfif infer` with these arguments against this service."""
-    monkeypatch.setenv("TLFIF_URL", URL)
-    monkeypatch.setenv("TLFIF_TOKEN", TOKEN)
-
-    def run_against(service: Service, *arguments: str) -> int:
-        clock = Clock()
-        wired = functools.partial(Client, transport=service, clock=clock, sleep=clock.sleep)
-        monkeypatch.setattr(client.session, "Client", wired)
-        return main(["infer", *arguments])
-
-    return run_against
+    return functools.partial(run_command, monkeypatch, "infer")
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-import client.session
-from client.cli import main
 from client.connection import TRIES
 from client.errors import (
     BadRequest,
@@ -24,8 +22,7 @@ from client.errors import (
     Unreachable,
 )
 from client.exits import ExitCode
-from client.session import Client
-from tests.client_service import JOB_ID, TOKEN, URL, Clock, Service
+from tests.client_service import JOB_ID, TOKEN, URL, Run, Service, run_command
 
 Ask = Callable[[Service], Awaitable[object]]
 
@@ -169,22 +166,10 @@ async def test_the_deadline_of_a_stop_names_what_did_not_come() -> None:
             await session.stop()
 
 
-Run = Callable[..., int]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a function that runs `tlfif stop` with these arguments against this service."""
-    monkeypatch.setenv("TLFIF_URL", URL)
-    monkeypatch.setenv("TLFIF_TOKEN", TOKEN)
-
-    def run_against(service: Service, *arguments: str) -> int:
-        clock = Clock()
-        wired = functools.partial(Client, transport=service, clock=clock, sleep=clock.sleep)
-        monkeypatch.setattr(client.session, "Client", wired)
-        return main(["stop", *arguments])
-
-    return run_against
+    return functools.partial(run_command, monkeypatch, "stop")
 
 
 @pytest.mark.parametrize(
