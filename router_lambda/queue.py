@@ -156,26 +156,35 @@ class Queue:
             QueueFull: the job would not run before it expires; nothing is queued.
         """
         keys = [job_key(job.id), QUEUE_OPEN, QUEUE_READY, *([idempotency_key] if idempotency_key else [])]
-        most = self._capacity.most_waiting()
         with translated():
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.eval(ENQUEUE_LUA, len(keys), *keys, job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most)
-            pipeline.pttl(GPU_CLOSING)
-            pipeline.get(self._worker)
-            result, closing_ms, heartbeat = pipeline.execute()
-            if isinstance(result, int):
-                raise QueueFull(result, self._capacity.seconds_until_room(result))
-            capacity = Capacity.from_heartbeat(heartbeat)
-            self._capacity = capacity if capacity.is_awake else self._find_worker()
+            result, closing_ms = self._place(job, keys)
+            if isinstance(result, int) and result < self._capacity.most_waiting():
+                # Refused by what was known of the worker before; it can do more.
+                result, closing_ms = self._place(job, keys)
+        if isinstance(result, int):
+            raise QueueFull(result, self._capacity.seconds_until_room(result))
         closing_at = self._clock() - CLOSING_SECONDS + closing_ms / 1e3 if closing_ms > 0 else None
-        earlier, is_open = result if isinstance(result, list) else (None, 1)
+        found, is_open = result if isinstance(result, list) else (job.id.encode(), 1)
         return Placed(
-            id=earlier.decode() if earlier else job.id,
-            is_new=earlier is None,
+            id=found.decode(),
+            # By the id, as the client may have sent this job twice, when the first answer was lost.
+            is_new=found == job.id.encode(),
             is_open=bool(is_open),
             has_worker=self._capacity.is_awake and closing_at is None,
             closing_at=closing_at,
         )
+
+    def _place(self, job: Job, keys: list[str]) -> tuple[Any, int]:
+        """Run the script and look at the worker; return what the script said and the life of `gpu:closing` in ms."""
+        most = self._capacity.most_waiting()
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(ENQUEUE_LUA, len(keys), *keys, job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most)
+        pipeline.pttl(GPU_CLOSING)
+        pipeline.get(self._worker)
+        result, closing_ms, heartbeat = pipeline.execute()
+        capacity = Capacity.from_heartbeat(heartbeat)
+        self._capacity = capacity if capacity.is_awake else self._find_worker()
+        return result, closing_ms
 
     def _find_worker(self) -> Capacity:
         """Look for any worker that takes jobs and say what can be run."""

@@ -58,6 +58,16 @@ def test_a_key_of_a_finished_job_says_so(client: redis.Redis, queue: Queue) -> N
     assert client.exists(QUEUE_READY, QUEUE_OPEN) == 0
 
 
+def test_a_job_that_was_sent_twice_is_still_new(client: redis.Redis, queue: Queue) -> None:
+    """redis-py sends it again when the first answer was lost; the key stands for this very job then."""
+    queue.enqueue(JOB, KEY)
+
+    again = queue.enqueue(JOB, KEY)
+
+    assert (again.id, again.is_new) == (JOB_ID, True)
+    assert client.lrange(QUEUE_READY, 0, -1) == [JOB_ID.encode()]
+
+
 def test_keys_of_two_users_never_meet() -> None:
     """Not even when one user's name looks like the beginning of another's key."""
     pairs = [("a", "b:c"), ("a:b", "c"), ("a", "b%3Ac"), ("a%3Ab", "c"), ("a:", "b:c"), ("é", "c"), ("\ud800", "c")]
@@ -102,6 +112,19 @@ def test_without_a_worker_a_usual_one_is_assumed(client: redis.Redis, queue: Que
     with pytest.raises(QueueFull) as full:
         queue.enqueue(numbered_job(1))
     assert 90 < full.value.retry_after < 100
+
+
+def test_a_quick_worker_is_believed_at_once(client: redis.Redis, queue: Queue) -> None:
+    """A Lambda that has just started does not refuse by its defaults what the worker can well run in time."""
+    beat(client, slots=64, job_seconds=0.5)
+    client.rpush(QUEUE_READY, *map(str, range(10_000)))
+
+    assert queue.enqueue(JOB).has_worker
+
+    beat(client, slots=64, job_seconds=5)
+    queue.enqueue(numbered_job(1))  # sees that it has become slow
+    with pytest.raises(QueueFull):
+        queue.enqueue(numbered_job(2))
 
 
 # Whether a worker is there
