@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Literal
 
 from router_lambda import logs
 from router_lambda.ec2 import Ec2Unavailable
@@ -12,8 +12,6 @@ from router_lambda.http import Problem, Request
 from router_lambda.identity import Identity
 from router_lambda.queue import QueueUnavailable, translated
 from router_lambda.throttle import BURST, INTERVAL_SECONDS, Throttle, rate_key, retry_after
-
-_TRY_AGAIN_SECONDS: Final = 5
 
 
 class Admission:
@@ -54,6 +52,6 @@ def explained(metric: str) -> Iterator[None]:
     except QueueUnavailable as error:
         logs.count(metric, message=f"{metric}=1: {error}")
         detail = "the queue cannot be reached; send the request again after Retry-After seconds"
-        raise Problem.try_later(detail, _TRY_AGAIN_SECONDS) from error
+        raise Problem.try_later(detail) from error
     except Ec2Unavailable as error:
         raise Problem.try_later(str(error), error.retry_after) from error

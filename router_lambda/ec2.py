@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from router_lambda import logs
+from router_lambda.http import TRY_AGAIN_SECONDS
+
 CONNECT_SECONDS: Final = 1.0
 READ_SECONDS: Final = 2.0
 ATTEMPTS: Final = 2
@@ -98,11 +101,19 @@ class Ec2:
 
         try:
             return getattr(self._ec2, method)(**arguments)
-        except ClientError as error:
-            raise _refused(error.response["Error"]["Code"]) from error
-        except BotoCoreError as error:
-            message = "EC2 cannot be reached; send the request again after Retry-After seconds"
-            raise Ec2Unavailable(type(error).__name__, message, 5) from error
+        except (ClientError, BotoCoreError) as error:
+            unavailable = _explained(error)
+            logs.line(event="ec2 call failed", call=method, code=unavailable.code, reason=str(error))
+            raise unavailable from error
+
+
+def _explained(error: Exception) -> Ec2Unavailable:
+    """Say what a client can do about what boto3 raised."""
+    response: Any = getattr(error, "response", None)  # of EC2; there is none if it was not reached
+    if response:
+        return _refused(response["Error"]["Code"])
+    message = "EC2 cannot be reached; send the request again after Retry-After seconds"
+    return Ec2Unavailable(type(error).__name__, message, TRY_AGAIN_SECONDS)
 
 
 def _refused(code: str) -> Ec2Unavailable:
@@ -114,6 +125,6 @@ def _refused(code: str) -> Ec2Unavailable:
         message = "the GPU's instance is changing its state; send the request again after Retry-After seconds"
         return Ec2Unavailable(code, message, 10)
     if code in _BUSY:
-        return Ec2Unavailable(code, "EC2 is busy; send the request again after Retry-After seconds", 5)
+        return Ec2Unavailable(code, "EC2 is busy; send the request again after Retry-After seconds", TRY_AGAIN_SECONDS)
     message = f"EC2 refused ({code}); the router's log has the reason, which needs somebody to mend it"
     return Ec2Unavailable(code, message, 60)

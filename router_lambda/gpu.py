@@ -23,6 +23,7 @@ import redis
 from router_lambda import logs
 from router_lambda.backlog import DEFAULT_BOOT_SECONDS
 from router_lambda.ec2 import Ec2, Ec2Unavailable
+from router_lambda.http import TRY_AGAIN_SECONDS
 from router_lambda.job import GPU_BOOTS, GPU_CLOSING, GPU_WAKING
 from router_lambda.queue import Queue, translated
 
@@ -130,16 +131,15 @@ class Gpu:
             if what == "failed":
                 raise Ec2Unavailable(**json.loads(rest))
             if self._clock() > give_up_at:
-                raise Ec2Unavailable(
-                    "NoAnswer", "EC2 does not answer; send the request again after Retry-After seconds", 5
-                )
+                message = "EC2 does not answer; send the request again after Retry-After seconds"
+                raise Ec2Unavailable("NoAnswer", message, TRY_AGAIN_SECONDS)
             self._sleep(_POLL_SECONDS)
 
     def _call_start(self, instance_id: str) -> float:
         try:
             self._ec2.start(instance_id)
         except Ec2Unavailable as error:
-            logs.count("EC2StartFailures", code=error.code, reason=str(error.__cause__))
+            logs.count("EC2StartFailures", code=error.code)
             refusal = json.dumps({"code": error.code, "message": str(error), "retry_after": error.retry_after})
             with suppress(redis.RedisError):  # then the others wait in vain and give up by themselves
                 self._client.set(GPU_WAKING, f"failed:{refusal}", ex=REFUSED_SECONDS)

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from router_lambda.job import FieldError, InvalidJob
 
+TRY_AGAIN_SECONDS: Final = 5
+"""When to come back if what is away may be there again at any moment."""
+
 TITLES: Final = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -39,8 +42,8 @@ class Problem(Exception):
         self.errors = errors
 
     @classmethod
-    def try_later(cls, detail: str, seconds: int) -> Problem:
-        """Return a 503 that says when it is worth another try."""
+    def try_later(cls, detail: str, seconds: int = TRY_AGAIN_SECONDS) -> Problem:
+        """Return a 503 that says in how many seconds it is worth another try."""
         return cls(503, detail, headers={"retry-after": str(seconds)})
 
     def answer(self, request_id: str) -> dict[str, Any]:

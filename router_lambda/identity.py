@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from router_lambda.http import Problem, Request
 from router_lambda.settings import LEEWAY_SECONDS, JwtSettings, Networks
 
 if TYPE_CHECKING:
     from router_lambda.tokens import Verifier
-
-_TRY_AGAIN_SECONDS: Final = 5
 
 
 class Identity:
@@ -59,7 +57,7 @@ class Identity:
             raise _unauthorized(f"send a valid token as Authorization: Bearer; this one is refused: {error}") from None
         except KeysUnavailable:
             detail = "the token cannot be checked now; send the request again after Retry-After seconds"
-            raise Problem.try_later(detail, _TRY_AGAIN_SECONDS) from None
+            raise Problem.try_later(detail) from None
 
     @cached_property
     def _verifier(self) -> Verifier:

@@ -19,8 +19,6 @@ from router_lambda.settings import HealthSettings, Networks
 SLOWEST_SECONDS: Final = 0.2
 """A ping that takes longer has failed."""
 
-_TRY_AGAIN_SECONDS: Final = 5
-
 
 class QueueHealth:
     """The route."""
@@ -41,12 +39,10 @@ class QueueHealth:
         try:
             self._client.ping()
         except redis.RedisError:
-            raise Problem.try_later(
-                "Redis does not answer; look at its log and its security group", _TRY_AGAIN_SECONDS
-            ) from None
+            raise Problem.try_later("Redis does not answer; look at its log and its security group") from None
         took = self._clock() - began
         if took > SLOWEST_SECONDS:
-            raise Problem.try_later(f"Redis took {took * 1e3:.0f} ms to answer; look at its load", _TRY_AGAIN_SECONDS)
+            raise Problem.try_later(f"Redis took {took * 1e3:.0f} ms to answer; look at its load")
         return answer(200, {"redis": "ok", "latencyMs": round(took * 1e3, 3)})
 
 

@@ -112,7 +112,7 @@ class RouterSettings:
 
     health: HealthSettings
     bucket: str
-    gpu_tag: tuple[str, str] = ("env", "tinyllama")
+    gpu_tag: tuple[str, str]
     jwt: JwtSettings | None = None
 
     @classmethod

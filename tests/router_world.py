@@ -19,7 +19,8 @@ from router_lambda.job import Job, job_key, worker_key
 from router_lambda.settings import HealthSettings, RouterSettings
 
 NOW = 1_790_000_000.25
-SETTINGS = RouterSettings(HealthSettings("redis://unused", (ip_network("127.0.0.0/8"),)), "tl-fif")
+GPU_TAG = ("env", "tinyllama")
+SETTINGS = RouterSettings(HealthSettings("redis://unused", (ip_network("127.0.0.0/8"),)), "tl-fif", GPU_TAG)
 BOOT = 90
 
 

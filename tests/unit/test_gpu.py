@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -302,6 +303,19 @@ def test_boots_that_are_none_leave_the_guess(boots: list[bytes]) -> None:
 def test_a_boot_takes_what_boots_took(boots: list[float]) -> None:
     """Never less than the quickest nor more than the slowest."""
     assert min(boots) <= boot_seconds([str(boot).encode() for boot in boots]) <= max(boots)
+
+
+@pytest.mark.parametrize("call", ["describe_instances", "start_instances"])
+def test_a_refused_call_is_in_the_log(gpu: Gpu, ec2: FakeEc2, capsys: pytest.CaptureFixture[str], call: str) -> None:
+    """With EC2's own words, which the client is not told."""
+    ec2.failures[call] = refusal("UnauthorizedOperation")
+    with pytest.raises(Ec2Unavailable, match="the router's log"):
+        gpu.wake(None)
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = [line for line in lines if line.get("event") == "ec2 call failed"]
+    assert (found["call"], found["code"]) == (call, "UnauthorizedOperation")
+    assert "as the test wants" in found["reason"]
 
 
 # Stopping
