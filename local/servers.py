@@ -44,5 +44,9 @@ class Servers:
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which the worker and the Lambdas find all of them."""
-        where = {"TLFIF_REDIS_URL": self.redis.url, "TLFIF_BUCKET": self.s3.bucket}
+        where = {
+            "TLFIF_REDIS_URL": self.redis.url,
+            "TLFIF_BUCKET": self.s3.bucket,
+            "AWS_EC2_METADATA_DISABLED": "true",  # this machine is nobody's EC2 instance
+        }
         return self.aws.environment() | self.s3.environment() | where

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -38,29 +40,55 @@ def make_job(**changed: Any) -> Job:
 
 @dataclass
 class FakeEngine:
-    """Says `texts`, one a step; `before_step` is awaited before each and may wait or raise."""
+    """Says `texts`, one a step and a token; `before_step` is awaited before each and may wait or raise.
+
+    Whoever resumes gets the rest: the shown text must be the first few of them.
+    """
 
     texts: Iterable[str] = ("Hel", "lo ", "world")
     before_step: Callable[[int], Any] | None = None
     model: str = "fake"
     dead: bool = False
     started: list[str] = field(default_factory=list)
+    resumed: list[tuple[str, int, str]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Stream the texts and note start and end."""
         self.started.append(job.id)
+        async with aclosing(self._say(job.id, 0, 0)) as steps:
+            async for step in steps:
+                yield step
+
+    async def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+        """Stream the texts that are not shown yet, and note start and end."""
+        self.resumed.append((job.id, index, shown))
+        said = self.count_tokens(shown)
+        assert "".join(list(self.texts)[:said]) == shown
+        async with aclosing(self._say(job.id, index, said)) as steps:
+            async for step in steps:
+                yield step
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many of the texts it takes to say this one."""
+        count = 0
+        for count, said in enumerate(itertools.accumulate(self.texts, initial="")):  # noqa: B007
+            if len(said) >= len(text):
+                break
+        return count
+
+    async def _say(self, job_id: str, index: int, begin: int) -> AsyncGenerator[Step, None]:
         texts = list(self.texts)
         try:
-            for number, text in enumerate(texts):
+            for number, text in enumerate(texts[begin:], begin):
                 if self.before_step is not None:
                     await self.before_step(number)
                 else:
                     await anyio.lowlevel.checkpoint()
                 reason = "stop" if number == len(texts) - 1 else None
-                yield Step(7, [Delta(0, text, 1, reason)])
+                yield Step(7, [Delta(index, text, 1, reason)])
         finally:
-            self.closed.append(job.id)
+            self.closed.append(job_id)
 
     async def check(self) -> None:
         """Fail once `dead` is set."""

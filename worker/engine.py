@@ -49,6 +49,20 @@ class Engine(Protocol):
         """
         ...
 
+    def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+        """Stream the rest of one choice of a job, from behind the text that is shown already.
+
+        Ends, closes and fails as `generate`; the deltas all carry `index`. What is shown counts towards `max_tokens`.
+
+        Raises:
+            JobRejected: also, as `interrupted`, when the model's tokens cannot spell the shown text.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many of the model's tokens a text has."""
+        ...
+
     async def check(self) -> None:
         """Look whether the engine still lives.
 

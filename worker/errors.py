@@ -6,7 +6,8 @@ WorkerError
 ├── JobRejected          this job can never run on this model: its reply says why
 ├── QueueUnavailable     Redis does not answer: back off and go on
 ├── StoreUnavailable     S3 does not answer: back off and go on
-└── ReplyConflict        somebody else wrote the reply: this worker no longer owns the job
+├── ReplyConflict        somebody else wrote the reply: this worker no longer owns the job
+└── LeaseLost            somebody else runs the job by now: stop, write nothing, leave its keys alone
 """
 
 from __future__ import annotations
@@ -46,3 +47,7 @@ class StoreUnavailable(WorkerError):
 
 class ReplyConflict(WorkerError):
     """The reply object changed under this worker, which therefore must not write it any more."""
+
+
+class LeaseLost(WorkerError):
+    """Another worker has taken the job while this one stood still; whatever this one has of it is worth nothing."""

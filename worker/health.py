@@ -14,6 +14,13 @@ class Health:
 
     def __init__(self) -> None:
         self.components = {"redis": "ok", "s3": "ok"}
+        for component in self.components:
+            metrics.COMPONENT_UP.labels(component).set(1)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the worker cannot do all of its work now, a sentence a component; empty when it can."""
+        return [f"{name} does not answer: {why}" for name, why in self.components.items() if why != "ok"]
 
     def ok(self, component: str) -> None:
         """Note that the component answered."""

@@ -15,38 +15,61 @@ CLAIM: Final = """
 -- Takes the lease of a popped id. Reading the payload and counting the attempt belong to the same step: a worker that
 -- dies right after it has a lease that runs out and an attempt that counts.
 -- Somebody else's lease wins (`taken`). No payload and not open means that it ended long ago: a second entry in the
--- ready list, which is harmless (`gone`). No payload but still open means that it waited too long (`expired`).
--- A payload that is no string is handed over as an empty one, which no job can be.
--- KEYS: lease:{id}, job:{id}, queue:open, queue:attempts. ARGV: id, worker, lease seconds, job TTL seconds.
+-- ready list, which is harmless (`gone`). Marked by its owner means that it must not start (`cancelled`). No payload
+-- but still open means that it waited too long (`expired`). A payload that is no string is handed over as an empty one,
+-- which no job can be.
+-- A worker whose first call got no answer asks again: then a lease of its own is that call's, and counts no attempt.
+-- KEYS: lease:{id}, job:{id}, cancel:{id}, queue:open, queue:attempts.
+-- ARGV: id, worker, lease seconds, job TTL seconds, 1 if asked again.
 local kind = redis.call('TYPE', KEYS[2]).ok
-local open = redis.call('ZSCORE', KEYS[3], ARGV[1])
+local open = redis.call('ZSCORE', KEYS[4], ARGV[1])
 if kind == 'none' and not open then return {'gone'} end
-if not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'EX', ARGV[3]) then return {'taken'} end
-local attempt = redis.call('HINCRBY', KEYS[4], ARGV[1], 1)
-if kind == 'none' then return {'expired', attempt, open, ''} end
+local mine = ARGV[5] == '1' and redis.call('GET', KEYS[1]) == ARGV[2]
+if not mine and not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'EX', ARGV[3]) then return {'taken'} end
+local attempt = redis.call('HINCRBY', KEYS[5], ARGV[1], mine and 0 or 1)
+redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
-return {'run', attempt, open or '', kind == 'string' and redis.call('GET', KEYS[2]) or ''}
+local state = redis.call('EXISTS', KEYS[3]) == 1 and 'cancelled' or kind == 'none' and 'expired' or 'run'
+return {state, attempt, open or '', kind == 'string' and redis.call('GET', KEYS[2]) or ''}
 """
 
 RENEW: Final = """
--- Renews the leases and payloads of everything that a worker runs, and returns the ids whose lease it holds no more.
+-- Renews the leases and payloads of everything that a worker runs, in one step for all of them. Returns two lists of
+-- ids: those whose lease somebody else holds, and those whose lease nobody holds. The latter are left alone, because a
+-- job that is just being acknowledged looks the same.
 -- KEYS: lease:{id} and job:{id} in turn. ARGV: worker, lease seconds, job TTL seconds, then the ids.
-local lost = {}
+local lost, free = {}, {}
 for i = 1, #KEYS / 2 do
-  if redis.call('GET', KEYS[2 * i - 1]) == ARGV[1] then
+  local holder = redis.call('GET', KEYS[2 * i - 1])
+  if holder == ARGV[1] then
     redis.call('EXPIRE', KEYS[2 * i - 1], ARGV[2])
     redis.call('EXPIRE', KEYS[2 * i], ARGV[3])
   else
-    lost[#lost + 1] = ARGV[3 + i]
+    local list = holder and lost or free
+    list[#list + 1] = ARGV[3 + i]
   end
 end
-return lost
+return {lost, free}
+"""
+
+RETAKE: Final = """
+-- Takes a lease back that ran out while its worker stood still or Redis was away, unless somebody else took it first.
+-- Looking and taking are one step, so that only one of two workers gets it.
+-- KEYS: lease:{id}, job:{id}, queue:open. ARGV: id, worker, lease seconds, job TTL seconds.
+-- Returns `lost` if it is somebody else's, `held` if all is well, `unknown` if Redis has forgotten the job meanwhile.
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[2] then return 'lost' end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+local known = redis.call('EXPIRE', KEYS[2], ARGV[4]) == 1 and redis.call('ZSCORE', KEYS[3], ARGV[1])
+return known and 'held' or 'unknown'
 """
 
 ACKNOWLEDGE: Final = """
--- Forgets a job whose final reply is written; only its lease holder may. Nothing of it stays behind.
+-- Forgets a job whose final reply is written, all of its keys at once: nothing stays behind, and nobody sees half.
+-- Whoever holds the lease may, and its writer after a lease that ran out: the reply is final either way.
 -- KEYS: lease:{id}, job:{id}, cancel:{id}, queue:open, queue:attempts. ARGV: id, worker.
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('HDEL', KEYS[5], ARGV[1])
@@ -54,7 +77,8 @@ return 1
 """
 
 RELEASE: Final = """
--- Hands a job back, first in line, because it has waited longest; only its lease holder may.
+-- Hands a job back, first in line, because it has waited longest; only its lease holder may. Lease and ready list
+-- change together, so that nobody pops an id that is still leased.
 -- KEYS: lease:{id}, queue:ready. ARGV: id, worker.
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -63,20 +87,28 @@ return 1
 """
 
 SWEEP: Final = """
--- Puts back every open id that neither waits nor is leased: popped by a worker that died before the claim, or leased by
--- one that stopped renewing. An id that is on its way from pop to claim right now gets a second entry, which `CLAIM`
--- turns away. Reads the ready list once: the cost is linear in what waits.
--- KEYS: queue:open, queue:ready. ARGV: prefix of lease keys.
-local open = redis.call('ZRANGE', KEYS[1], 0, -1)
-if #open == 0 then return 0 end
+-- Puts back, oldest first in line, every open id that neither waits nor is leased: popped by a worker that died before
+-- the claim, or leased by one that stopped renewing. An id that is on its way from pop to claim right now gets a second
+-- entry, which `CLAIM` turns away. Forgets attempts of what is not open any more.
+-- Given a worker that has just begun, its leases are an earlier life's and end at once, unless its heartbeat says that
+-- this other life goes on.
+-- All in one step, because an id that moves between two looks would seem to be nowhere. The cost is linear in what is
+-- open.
+-- KEYS: queue:open, queue:ready, queue:attempts, worker:{worker}. ARGV: prefix of lease keys, the worker if it has just
+-- begun, else an empty string. Returns how many ids it put back.
+local began = redis.call('EXISTS', KEYS[4]) == 0 and ARGV[2] or ''
 local waiting = {}
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do waiting[id] = true end
 local found = 0
-for _, id in ipairs(open) do
+for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
+  if began ~= '' and redis.call('GET', ARGV[1]..id) == began then redis.call('DEL', ARGV[1]..id) end
   if not waiting[id] and redis.call('EXISTS', ARGV[1]..id) == 0 then
-    redis.call('RPUSH', KEYS[2], id)
+    redis.call('LPUSH', KEYS[2], id)
     found = found + 1
   end
+end
+for _, id in ipairs(redis.call('HKEYS', KEYS[3])) do
+  if not redis.call('ZSCORE', KEYS[1], id) then redis.call('HDEL', KEYS[3], id) end
 end
 return found
 """

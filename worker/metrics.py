@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 JOBS = Counter("tlfif_jobs", "Jobs that reached a final reply, by its status", ["status"])
+RESUMED = Counter("tlfif_jobs_resumed", "Jobs that went on from what an earlier worker had shown")
 RUNNING = Gauge("tlfif_jobs_running", "Jobs that run now")
 QUEUE_SECONDS = Histogram("tlfif_queue_seconds", "From queued by the router to taken by a worker", buckets=_SECONDS)
 FIRST_TOKEN_SECONDS = Histogram("tlfif_first_token_seconds", "From queued to the first token", buckets=_SECONDS)

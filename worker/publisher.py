@@ -15,6 +15,7 @@ from worker import metrics
 from worker.backoff import delays
 from worker.errors import ReplyConflict, StoreUnavailable
 from worker.health import Health
+from worker.lease import Lease
 from worker.pacing import Pacing
 from worker.reply import Document, Reply
 from worker.store import ReplyStore
@@ -30,11 +31,14 @@ log = structlog.get_logger(__name__)
 class Publisher:
     """Writes the snapshots of one reply, one at a time, the newest state each, and then the final document."""
 
-    def __init__(self, store: ReplyStore, health: Health, reply: Reply, clock: Callable[[], float]) -> None:
-        """Write `reply` as a new object; `clock` gives Unix seconds."""
+    def __init__(
+        self, store: ReplyStore, health: Health, reply: Reply, lease: Lease, clock: Callable[[], float]
+    ) -> None:
+        """Write `reply` as a new object, as long as the lease is ours; `clock` gives Unix seconds."""
         self._store = store
         self._health = health
         self._reply = reply
+        self._lease = lease
         self._etag: str | None = None
         self._clock = clock
         self._writer = str(uuid4())
@@ -61,7 +65,7 @@ class Publisher:
         A snapshot that S3 does not take is skipped: a later one, or the final document, holds its text.
 
         Raises:
-            ReplyConflict: somebody else wrote the reply.
+            LeaseLost, ReplyConflict: somebody else has the job, or wrote the reply.
         """
         while True:
             await self._grown.wait()
@@ -80,6 +84,7 @@ class Publisher:
             try:
                 await self._write("snapshot", document)
             except StoreUnavailable as error:
+                self._health.failed("s3", error)
                 log.warning("snapshot skipped", job=self._reply.id, reason=str(error))
             self._pacing.uploaded(size, time.monotonic())
 
@@ -87,17 +92,17 @@ class Publisher:
         """Write the document as it is now, once no more snapshots are taken, however long S3 needs to accept it.
 
         Raises:
-            ReplyConflict: somebody else wrote the reply.
+            LeaseLost, ReplyConflict: somebody else has the job, or wrote the reply.
         """
         document = self._reply.document(self._clock())
-        await until_stored(lambda: self._write("final", document), self._reply.id)
+        await until_stored(lambda: self._write("final", document), self._health, self._reply.id)
 
     async def _write(self, kind: str, document: Document) -> None:
+        await self._lease.check()
         key = reply_key(self._reply.id)
         try:
             self._etag = await self._store.write(key, document, after=self._etag, writer=self._writer)
-        except StoreUnavailable as error:
-            self._health.failed("s3", error)
+        except StoreUnavailable:
             metrics.REPLY_WRITES.labels(kind, "unavailable").inc()
             raise
         except ReplyConflict:
@@ -108,12 +113,13 @@ class Publisher:
         metrics.REPLY_BYTES.labels(kind).inc(document.size)
 
 
-async def until_stored(action: Callable[[], Awaitable[T]], job_id: str) -> T:
+async def until_stored(action: Callable[[], Awaitable[T]], health: Health, job_id: str) -> T:
     """Repeat a request to S3 until it is answered, with a growing, jittered wait in between."""
     for delay in delays(FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS):
         try:
             return await action()
         except StoreUnavailable as error:
+            health.failed("s3", error)
             log.warning("S3 will be asked again", job=job_id, reason=str(error), retry_in_s=round(delay, 2))
             await anyio.sleep(delay)
     raise AssertionError("delays never end")

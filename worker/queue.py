@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from router_lambda.job import (
+    ENQUEUE_LUA,
     GPU_WAKING,
     JOB_TTL_SECONDS,
     QUEUE_ATTEMPTS,
@@ -39,15 +41,24 @@ ANSWER_SECONDS: Final = 5.0
 class Claim:
     """What came of claiming an id.
 
-    `run`: this worker holds the lease; `payload` is the job. `expired`: it holds the lease of a job whose payload ran
-    out, to tell the client so. `taken`: another worker holds it. `gone`: it ended before.
+    `run`: this worker holds the lease; `payload` is the job. `cancelled`, `expired`: it holds the lease of a job that
+    its owner does not want any more, or whose payload ran out, to tell the client so. `taken`: another worker holds it.
+    `gone`: it ended before.
     """
 
-    state: Literal["run", "expired", "taken", "gone"]
+    state: Literal["run", "cancelled", "expired", "taken", "gone"]
     attempt: int = 0
     enqueued_at: float = inf
     """Unix seconds at the router; infinite when nobody noted it."""
     payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What came of renewing leases: ids whose lease somebody else holds, and ids whose lease nobody holds."""
+
+    lost: set[str]
+    free: set[str]
 
 
 class JobQueue:
@@ -60,6 +71,7 @@ class JobQueue:
         self._worker_id = worker_id
         self._claim = commands.register_script(lua.CLAIM)
         self._renew = commands.register_script(lua.RENEW)
+        self._retake = commands.register_script(lua.RETAKE)
         self._acknowledge = commands.register_script(lua.ACKNOWLEDGE)
         self._release = commands.register_script(lua.RELEASE)
         self._sweep = commands.register_script(lua.SWEEP)
@@ -82,57 +94,93 @@ class JobQueue:
 
     async def pop(self) -> bytes | None:
         """Wait up to `POP_SECONDS` for an id and take it off the ready list; it may be any bytes."""
-        async with _translated():
+        async with self._translated():
             async with asyncio.timeout(POP_SECONDS + ANSWER_SECONDS):
                 popped: Any = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
             return popped[1] if popped else None
 
-    async def claim(self, job_id: str) -> Claim:
-        """Take the lease of an id, count the attempt and read the payload."""
-        keys = [lease_key(job_id), job_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
-        async with _translated():
+    async def claim(self, job_id: str, *, again: bool = False) -> Claim:
+        """Take the lease of an id, count the attempt and read the payload.
+
+        `again` after a call that got no answer: Redis may have granted it all the same.
+        """
+        keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
+        async with self._translated():
             state, *held = await self._claim(
-                keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS]
+                keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, int(again)]
             )
         if not held:
             return Claim(state.decode())
         attempt, enqueued_at, payload = held
         return Claim(state.decode(), attempt, float(enqueued_at or "inf"), payload)
 
-    async def renew(self, job_ids: Iterable[str]) -> set[str]:
-        """Renew the leases of running jobs and return the ids that this worker no longer holds."""
+    async def renew(self, job_ids: Iterable[str]) -> Renewal:
+        """Renew the leases of running jobs that this worker holds, and say which it does not."""
         ids = list(job_ids)
         keys = [key for job_id in ids for key in (lease_key(job_id), job_key(job_id))]
-        async with _translated():
-            lost = await self._renew(keys=keys, args=[self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, *ids])
-        return {job_id.decode() for job_id in lost}
+        async with self._translated():
+            lists = await self._renew(keys=keys, args=[self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, *ids])
+        lost, free = ({job_id.decode() for job_id in found} for found in lists)
+        return Renewal(lost, free)
+
+    async def retake(self, job_id: str, claim: Claim) -> bool:
+        """Take a lease back that ran out; `False` if somebody else has it by now.
+
+        A Redis that came back empty is told of the claimed job anew, so that it is found should this worker die.
+        """
+        keys = [lease_key(job_id), job_key(job_id), QUEUE_OPEN]
+        async with self._translated():
+            state = await self._retake(keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS])
+            if state == b"unknown" and claim.payload:
+                await self._restore(job_id, claim)
+        return bool(state != b"lost")
+
+    async def _restore(self, job_id: str, claim: Claim) -> None:
+        """Queue a job again by the one script that may; its entry in the ready list is turned away by the lease."""
+        enqueued_at = claim.enqueued_at if claim.enqueued_at < inf else time.time()
+        keys = [job_key(job_id), QUEUE_OPEN, QUEUE_READY]
+        async with self._commands.pipeline(transaction=True) as step:
+            step.eval(ENQUEUE_LUA, len(keys), *keys, job_id, claim.payload, enqueued_at, JOB_TTL_SECONDS)
+            step.hsetnx(QUEUE_ATTEMPTS, job_id, claim.attempt)
+            await step.execute()
+
+    async def cancelled(self, job_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids whose owners want them cancelled."""
+        ids = list(job_ids)
+        async with self._translated():
+            marks = await self._commands.mget([cancel_key(job_id) for job_id in ids])
+        return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
 
     async def acknowledge(self, job_id: str) -> bool:
-        """Forget a job whose final reply is written; `False` when its lease is somebody else's by now."""
+        """Forget a job whose final reply is written; `False` if its lease is somebody else's, who then does it."""
         keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
-        async with _translated():
+        async with self._translated():
             return bool(await self._acknowledge(keys=keys, args=[job_id, self._worker_id]))
 
     async def release(self, job_id: str) -> bool:
         """Hand a job back unfinished; `False` when its lease is somebody else's by now."""
-        async with _translated():
+        async with self._translated():
             keys = [lease_key(job_id), QUEUE_READY]
             return bool(await self._release(keys=keys, args=[job_id, self._worker_id]))
 
     async def put_back(self, popped: bytes) -> None:
         """Undo a pop before any claim."""
-        async with _translated():
+        async with self._translated():
             await self._commands.lpush(QUEUE_READY, popped)
 
     async def forget(self, popped: bytes) -> None:
         """Drop an id that can name no job."""
-        async with _translated():
+        async with self._translated():
             await self._commands.zrem(QUEUE_OPEN, popped)
 
-    async def sweep(self) -> int:
-        """Put back every open id that nobody has; returns how many."""
-        async with _translated():
-            return int(await self._sweep(keys=[QUEUE_OPEN, QUEUE_READY], args=[lease_key("")]))
+    async def sweep(self, *, first: bool = False) -> int:
+        """Put back every open id that nobody has; returns how many.
+
+        The `first` sweep of a worker's life also ends the leases that an earlier life under the same id left.
+        """
+        keys = [QUEUE_OPEN, QUEUE_READY, QUEUE_ATTEMPTS, worker_key(self._worker_id)]
+        async with self._translated():
+            return int(await self._sweep(keys=keys, args=[lease_key(""), self._worker_id if first else ""]))
 
     async def beat(self, heartbeat: str, life: int, *, first: bool) -> None:
         """Show this worker's heartbeat for `life` seconds.
@@ -140,7 +188,7 @@ class JobQueue:
         The first one also takes away the routers' note that a start was asked for, in the same step: whoever finds
         no note finds a worker.
         """
-        async with _translated(), self._commands.pipeline(transaction=True) as step:
+        async with self._translated(), self._commands.pipeline(transaction=True) as step:
             step.set(worker_key(self._worker_id), heartbeat, ex=life)
             if first:
                 step.delete(GPU_WAKING)
@@ -148,7 +196,7 @@ class JobQueue:
 
     async def withdraw(self) -> None:
         """Take this worker's heartbeat away."""
-        async with _translated():
+        async with self._translated():
             await self._commands.delete(worker_key(self._worker_id))
 
     async def aclose(self) -> None:
@@ -156,10 +204,14 @@ class JobQueue:
         await self._blocking.aclose()
         await self._commands.aclose()
 
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except (RedisError, TimeoutError, OSError) as error:
-        raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except (RedisError, TimeoutError, OSError) as error:
+            if "READONLY" in str(error):
+                # A failover has made this server a replica, which keeps its connections: without them the name is
+                # looked up again, and leads to the new primary.
+                await self._blocking.connection_pool.disconnect(inuse_connections=False)
+                await self._commands.connection_pool.disconnect(inuse_connections=False)
+            raise QueueUnavailable(f"{type(error).__name__}: {error}") from error

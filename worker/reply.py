@@ -8,10 +8,11 @@ arrive.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from worker.earlier import EarlierReply
 from worker.engine import Delta, Step
 
 _SEAL_BYTES: Final = 65_536
@@ -131,23 +132,29 @@ class Reply:
             choice.logprobs.append(encoded)
             self._size += len(encoded)
 
-    def restore(self, earlier: dict[str, Any]) -> None:
-        """Take over what an earlier run of the same job has shown, so that no reader sees it shrink."""
-        self.expect(len(earlier["choices"]))
+    def restore(self, earlier: EarlierReply, count_tokens: Callable[[str], int]) -> None:
+        """Take over what an earlier run of the same job has shown, so that no reader sees it shrink.
+
+        Of the tokens so far those count whose text is shown, since the stream goes on from there; once all choices are
+        finished, all of them.
+        """
+        self.expect(len(earlier.choices))
         deltas = [
             Delta(
-                choice["index"],
-                choice["text"],
-                tokens=0,
-                finish_reason=choice["finish_reason"],
-                logprobs=choice["logprobs"] and choice["logprobs"]["content"],
+                choice.index,
+                choice.text,
+                tokens=count_tokens(choice.text),
+                finish_reason=choice.finish_reason,
+                logprobs=choice.shown_logprobs(),
             )
-            for choice in earlier["choices"]
+            for choice in earlier.choices
         ]
-        self.add(Step(earlier["usage"]["prompt_tokens"], deltas), self.created_at)
-        self.completion_tokens = earlier["usage"]["completion_tokens"]
-        self.first_token_ms = earlier["timing"]["first_token_ms"]
-        self.created_at = earlier["created_at"]
+        self.add(Step(earlier.prompt_tokens, deltas), self.created_at)
+        if not earlier.unfinished:
+            self.completion_tokens = earlier.completion_tokens
+        self.queued_ms = earlier.queued_ms
+        self.first_token_ms = earlier.first_token_ms
+        self.created_at = earlier.created_at
 
     def finish(self, status: str, now: float, *, error: tuple[str, str] | None = None) -> None:
         """Give the document its final status; `error` is a code for programs and a sentence for people."""

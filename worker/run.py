@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
+from typing import Final
 
 import anyio
 import structlog
 
-from router_lambda.job import FINAL_STATUSES, JOB_TTL_SECONDS, InvalidJob, Job, reply_key, reply_path
+from router_lambda.job import Job, reply_key
 from worker import metrics
+from worker.admission import MAX_ATTEMPTS, admitted, cancelled, final_status
 from worker.backoff import delays
-from worker.engine import Engine
-from worker.errors import EngineDied, JobRejected, QueueUnavailable, ReplyConflict
+from worker.earlier import EarlierReply
+from worker.engine import Engine, Step
+from worker.errors import EngineDied, JobRejected, LeaseLost, QueueUnavailable, ReplyConflict
 from worker.health import Health
+from worker.lease import Lease
 from worker.publisher import Publisher, until_stored
+from worker.pulse import Pulse
 from worker.queue import Claim, JobQueue
 from worker.reply import Reply
+from worker.report import report
 from worker.store import ReplyStore
 from worker.trace import trace_fields
+from worker.turns import Turns
 
-MAX_ATTEMPTS: Final = 3
-"""Tries after which a job ends as failed: whatever kills its workers must not kill them for ever."""
+SAVE_SECONDS: Final = 5.0
+"""Time that an interrupted job gets to write what it has."""
 
-HAND_BACK_SECONDS: Final = 5.0
-"""Time that an interrupted job gets to write what it has and to hand itself back."""
+RELEASE_SECONDS: Final = 2.0
+"""Time that it then gets to hand itself back."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +47,8 @@ class Services:
     queue: JobQueue
     store: ReplyStore
     health: Health
+    pulse: Pulse = field(default_factory=Pulse)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Run:
@@ -50,10 +57,11 @@ class Run:
     def __init__(self, job_id: str, claim: Claim, services: Services) -> None:
         self.id = job_id
         self.trace = trace_fields(claim.payload)
+        self.lease = Lease(job_id, claim, services.queue, services.health)
         self._claim = claim
         self._services = services
         self._clock = _steady_clock()
-        self._owned = True
+        self._generation = anyio.CancelScope()
         self._delivered = False
         self._reply = Reply(
             job_id,
@@ -62,11 +70,11 @@ class Run:
             enqueued_at=claim.enqueued_at,
             now=self._clock(),
         )
-        self._publisher = Publisher(services.store, services.health, self._reply, self._clock)
+        self._publisher = Publisher(services.store, services.health, self._reply, self.lease, self._clock)
 
-    def disown(self) -> None:
-        """Note that the lease is somebody else's: nothing of this run may be written any more."""
-        self._owned = False
+    def cancel(self) -> None:
+        """Stop generating, for good: the job ends as cancelled with the text that it has."""
+        self._generation.cancel()
 
     async def finish(self) -> None:
         """Bring the job to its final reply and acknowledge it.
@@ -76,51 +84,58 @@ class Run:
         """
         try:
             earlier = await self._earlier_reply()
-            if earlier is None or earlier.get("status") not in FINAL_STATUSES:
+            if earlier is None or not earlier.is_final:
                 await self._answer(earlier)
                 await self._deliver()
             await self._acknowledge()
+        except LeaseLost as lost:
+            log.warning("stopped a job that is not ours", job=self.id, reason=str(lost))
         except ReplyConflict as conflict:
             log.warning("another run writes this reply", job=self.id, reason=str(conflict))
             await self._release()
 
     async def hand_back(self) -> None:
-        """Write what there is and let the next worker have the job, soon; nothing if it was disowned.
+        """Write what there is and let the next worker have the job, soon; nothing if somebody has it already.
 
         Shielded from cancellation, and bounded instead.
         """
-        with anyio.move_on_after(HAND_BACK_SECONDS, shield=True):
-            if self._owned:
-                await self._hand_back()
+        try:
+            with anyio.move_on_after(SAVE_SECONDS, shield=True):
+                if await self._save():
+                    return
+        except LeaseLost:
+            return
+        except ReplyConflict as conflict:
+            log.warning("another run writes this reply", job=self.id, reason=str(conflict))
+        with anyio.move_on_after(RELEASE_SECONDS, shield=True):
+            await self._release()
+            log.info("job handed back", job=self.id)
 
-    async def _earlier_reply(self) -> dict[str, Any] | None:
+    async def _earlier_reply(self) -> EarlierReply | None:
         """Read what an earlier attempt has written, if there was one."""
         if self._claim.attempt == 1:
             return None
         store, key = self._services.store, reply_key(self.id)
-        found = await until_stored(lambda: store.read(key), self.id)
+        found = await until_stored(lambda: store.read(key), self._services.health, self.id)
         if found is None:
             return None
         document, etag = found
         self._publisher.continue_from(etag)
-        try:
-            earlier: dict[str, Any] = json.loads(document)
-        except ValueError:  # not written by a worker: nothing of it can be kept
-            earlier = {}
+        earlier = EarlierReply.from_json(document)
+        if earlier is None:
+            log.error("wrote over a reply object that no worker has written", job=self.id, length=len(document))
         return earlier
 
-    async def _answer(self, earlier: dict[str, Any] | None) -> None:
+    async def _answer(self, earlier: EarlierReply | None) -> None:
         """Run the job as far as it can be run, which gives the reply its final status."""
         try:
             if earlier is not None:
-                self._reply.restore(earlier)
-            bucket = self._services.store.bucket
-            job = _admitted(self.id, self._claim, bucket, interrupted=earlier is not None)
-            await self._generate(job)
+                self._reply.restore(earlier, self._services.engine.count_tokens)
+            job = admitted(self.id, self._claim, self._services.store.bucket)
+            await self._generate(job, self._streams(job, earlier))
         except JobRejected as refusal:
-            status = "expired" if refusal.code == "expired" else "failed"
-            self._reply.finish(status, self._clock(), error=(refusal.code, str(refusal)))
-        except (EngineDied, ReplyConflict):
+            self._reply.finish(final_status(refusal), self._clock(), error=(refusal.code, str(refusal)))
+        except (EngineDied, LeaseLost, ReplyConflict):
             raise
         except Exception as error:  # noqa: BLE001 - one job that trips over a bug must not take the others along
             # Only the type and the frames: the message of a foreign exception may quote the prompt.
@@ -131,27 +146,60 @@ class Run:
         else:
             self._reply.finish("done", self._clock())
 
-    async def _generate(self, job: Job) -> None:
-        """Stream the job through the engine while its snapshots go out beside it."""
+    def _streams(self, job: Job, earlier: EarlierReply | None) -> list[AsyncGenerator[Step, None]]:
+        """Return what has to be streamed: the whole job, or the rest of each choice that has been shown in part."""
+        engine = self._services.engine
+        if earlier is None or earlier.is_blank:
+            return [engine.generate(job)]
+        log.info("job goes on from its last snapshot", job=self.id, attempt=self._claim.attempt)
+        metrics.RESUMED.inc()
+        return [engine.resume(job, choice.index, choice.text) for choice in earlier.unfinished]
+
+    async def _generate(self, job: Job, streams: list[AsyncGenerator[Step, None]]) -> None:
+        """Stream the job through the engine when it is its turn.
+
+        Raises:
+            JobRejected: its owner cancelled it, or the engine refuses it.
+        """
         self._reply.expect(job.params.get("n", 1))
+        with self._generation:
+            async with self._turn():
+                with self._services.pulse.working():
+                    await self._stream(streams)
+        if self._generation.cancelled_caught:
+            raise cancelled()
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """Let the last try be alone: if it kills the engine once more, no other job has to pay for it."""
+        turns = self._services.turns
+        return turns.alone() if self._claim.attempt >= MAX_ATTEMPTS else turns.together()
+
+    async def _stream(self, streams: list[AsyncGenerator[Step, None]]) -> None:
+        """Collect what the engine says while the snapshots go out beside it."""
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._publisher.snapshots, name=f"snapshots of {self.id}")
-                async with aclosing(self._services.engine.generate(job)) as steps:
-                    async for step in steps:
-                        self._reply.add(step, self._clock())
-                        self._publisher.grown()
+                async with anyio.create_task_group() as choices:
+                    for stream in streams:
+                        choices.start_soon(self._follow, stream, name=f"stream of {self.id}")
                 self._publisher.end()
         except* Exception as group:  # noqa: BLE001 - only unwraps it
-            failure = group.exceptions[0]
+            failure = _first(group)
         if failure is not None:
             raise failure
+
+    async def _follow(self, stream: AsyncGenerator[Step, None]) -> None:
+        async with aclosing(stream) as steps:
+            async for step in steps:
+                self._services.pulse.beat()
+                self._reply.add(step, self._clock())
+                self._publisher.grown()
 
     async def _acknowledge(self) -> None:
         for delay in delays(0.2, 10.0):
             try:
-                if not await self._services.queue.acknowledge(self.id):
+                if not await self.lease.acknowledge():
                     log.warning("finished a job whose lease had passed on", job=self.id)
             except QueueUnavailable as error:
                 self._services.health.failed("redis", error)
@@ -161,75 +209,34 @@ class Run:
 
     async def _release(self) -> None:
         try:
-            await self._services.queue.release(self.id)
+            await self.lease.release()
         except QueueUnavailable as error:  # the lease runs out by itself
             self._services.health.failed("redis", error)
 
-    async def _hand_back(self) -> None:
-        try:
-            if self._reply.is_final:
-                await self._deliver()
-                await self._acknowledge()
-                return
-            if self._reply.first_token_ms is not None:
-                await self._publisher.write_last()
-        except ReplyConflict as conflict:
-            log.warning("another run writes this reply", job=self.id, reason=str(conflict))
-        log.info("job handed back", job=self.id)
-        await self._release()
+    async def _save(self) -> bool:
+        """Write what there is; return whether that ended the job."""
+        if self.lease.lost:
+            raise LeaseLost("another worker runs this job by now")
+        if self._reply.is_final:
+            await self._deliver()
+            await self._acknowledge()
+            return True
+        if self._reply.first_token_ms is not None:
+            await self._publisher.write_last()
+        return False
 
     async def _deliver(self) -> None:
         """Write the final document, once."""
         if not self._delivered:
             await self._publisher.write_last()
             self._delivered = True
-            self._report()
-
-    def _report(self) -> None:
-        """Log and count the finished job; its text stays out of both."""
-        reply = self._reply
-        log.info(
-            "job finished",
-            job=self.id,
-            status=reply.status,
-            error=reply.error and reply.error["code"],
-            queue_ms=round(reply.queued_ms, 1),
-            first_token_ms=reply.first_token_ms and round(reply.first_token_ms, 1),
-            total_ms=reply.total_ms and round(reply.total_ms, 1),
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            attempt=reply.attempt,
-        )
-        metrics.JOBS.labels(reply.status).inc()
-        metrics.COMPLETION_TOKENS.inc(reply.completion_tokens)
-        metrics.QUEUE_SECONDS.observe(reply.queued_ms / 1e3)
-        if reply.first_token_ms is not None:
-            metrics.FIRST_TOKEN_SECONDS.observe(reply.first_token_ms / 1e3)
-        if reply.total_ms is not None:
-            metrics.JOB_SECONDS.observe(reply.total_ms / 1e3)
+            report(self._reply)
 
 
-def _admitted(job_id: str, claim: Claim, bucket: str, *, interrupted: bool) -> Job:
-    """Read the claimed payload and decide whether it may run.
-
-    Raises:
-        JobRejected: it may not, ever.
-    """
-    if claim.state == "expired":
-        raise JobRejected("expired", f"no worker was free for it within {JOB_TTL_SECONDS} seconds; send it again")
-    try:
-        job = Job.from_json(claim.payload)
-    except InvalidJob as error:
-        raise JobRejected("invalid_job", str(error)) from None
-    if job.id != job_id:
-        raise JobRejected("invalid_job", "its id is not the one it is queued under")
-    if job.reply_path != reply_path(bucket, job_id):
-        raise JobRejected("invalid_job", f"its reply_path must be {reply_path(bucket, job_id)}")
-    if claim.attempt > MAX_ATTEMPTS:
-        raise JobRejected("too_many_attempts", f"{MAX_ATTEMPTS} workers stopped while they ran it")
-    if interrupted:  # generating anew could contradict what the client has read
-        raise JobRejected("interrupted", "its worker stopped in the middle of the reply; send it again")
-    return job
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """Return the first exception in a group, however deep."""
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
 def _steady_clock() -> Callable[[], float]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.pulse import DEFAULT_STALL_SECONDS
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
@@ -70,6 +71,17 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
     """Time that running jobs get to finish after the first SIGTERM."""
 
+    stall_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULT_STALL_SECONDS
+    """Time without a token for any of the running jobs after which the engine counts as hung, and the worker ends."""
+
+    metadata_disabled: Annotated[bool, Field(validation_alias="AWS_EC2_METADATA_DISABLED")] = False
+    """The AWS SDK's own variable: true where there is no EC2 instance metadata, so that nobody looks for a notice."""
+
+    metadata_endpoint: Annotated[str, Field(validation_alias="AWS_EC2_METADATA_SERVICE_ENDPOINT")] = (
+        "http://169.254.169.254"
+    )
+    """The AWS SDK's own variable: where the instance metadata is."""
+
     @classmethod
     def from_environment(cls) -> Settings:
         """Read the settings.
@@ -84,7 +96,8 @@ class Settings(BaseSettings):
 
 
 def _explain(problem: Any) -> str:
-    name = f"TLFIF_{str(problem['loc'][0]).upper()}"
+    field = str(problem["loc"][0])
+    name = field if field.startswith("AWS_") else f"TLFIF_{field.upper()}"
     if problem["type"] == "missing":
         return f"{name} is missing; set it"
     return f"{name} is wrong: {problem['msg'].removeprefix('Value error, ')}"

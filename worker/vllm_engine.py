@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -17,13 +18,16 @@ from typing import Any, ClassVar, Final, Self
 import structlog
 
 from router_lambda.job import DEFAULT_MAX_TOKENS, Job
-from worker import cpu
+from worker import continuation, cpu
 from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
 from worker.parent_death import die_with
 
 _SHUTDOWN_SECONDS: Final = 10.0
+
+_SHOWN_TOKENS: Final = "tlfif_shown_tokens"
+"""Name under which a request says how many tokens at the end of its prompt are output of an earlier one."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +61,7 @@ class VllmEngine:
         # vLLM's CPU platform insists on spawn, which imports everything again in the child. Forking is safe here:
         # no thread of ours runs yet.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        _let_grammars_continue()
         try:
             with _BoundChildren():
                 llm = AsyncLLM.from_vllm_config(config)
@@ -68,19 +73,36 @@ class VllmEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Stream a job; see `Engine.generate`."""
-        from vllm.exceptions import VLLMClientError  # noqa: PLC0415
-        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
-
-        try:
+        with _translated():
             prompt = await self._render(job)
             async with aclosing(self._llm.generate(prompt, _sampling(job.params), request_id=job.id)) as outputs:
                 async for output in outputs:
                     yield _step(output)
-        except EngineDeadError as error:
-            raise EngineDied("vLLM's engine core is gone") from error
-        except VLLMClientError as error:
-            # The first argument is the sentence; str() would add the value, which may be the prompt.
-            raise JobRejected("rejected_by_engine", str(error.args[0])) from None
+
+    async def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+        """Stream the rest of a choice; see `Engine.resume`."""
+        with _translated():
+            prompt = (await self._render(job))["prompt_token_ids"]
+            tokens = continuation.shown_tokens(self._llm.get_tokenizer(), prompt, shown)
+            if tokens is None:
+                raise JobRejected("interrupted", "its worker stopped in the middle of the reply; send it again")
+            params = continuation.remaining_params(job.params, index, tokens)
+            if params is None or len(prompt) + len(tokens) >= self._llm.model_config.max_model_len:
+                yield Step(len(prompt), [Delta(index, "", 0, "length")])
+                return
+            sampling = _sampling(params)
+            if sampling.structured_outputs is not None:
+                sampling.extra_args = {_SHOWN_TOKENS: len(tokens)}
+            (rest,) = await self._llm.renderer.render_cmpl_async([{"prompt_token_ids": [*prompt, *tokens]}])
+            request = f"{job.id}-{index}"
+            async with aclosing(self._llm.generate(rest, sampling, request_id=request)) as outputs:
+                async for output in outputs:
+                    step = _step(output)
+                    yield Step(len(prompt), [replace(delta, index=index) for delta in step.deltas])
+
+    def count_tokens(self, text: str) -> int:
+        """Return the length of a text; see `Engine.count_tokens`."""
+        return len(continuation.encode(self._llm.get_tokenizer(), text))
 
     async def _render(self, job: Job) -> Any:
         """Turn a job into tokens, through the chat template unless it is raw.
@@ -134,6 +156,43 @@ class VllmEngine:
                     async for _ in steps:
                         pass
                 return
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what vLLM raises into our errors."""
+    from vllm.exceptions import VLLMClientError  # noqa: PLC0415
+    from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineDied("vLLM's engine core is gone") from error
+    except VLLMClientError as error:
+        # The first argument is the sentence; str() would add the value, which may be the prompt.
+        raise JobRejected("rejected_by_engine", str(error.args[0])) from None
+
+
+def _let_grammars_continue() -> None:
+    """Let a grammar begin behind the shown text of a request that goes on, instead of at its start.
+
+    vLLM has no way to say it. Grammars live in the engine core, which is forked from here and brings the change along.
+    """
+    from vllm.v1.structured_output import StructuredOutputManager  # noqa: PLC0415
+
+    original = StructuredOutputManager._create_grammar
+    if hasattr(original, _SHOWN_TOKENS):
+        return
+
+    def create_grammar(self: Any, request: Any) -> Any:
+        grammar = original(self, request)
+        shown = (request.sampling_params.extra_args or {}).get(_SHOWN_TOKENS, 0)
+        if shown and not grammar.accept_tokens(request.request_id, request.prompt_token_ids[-shown:]):
+            raise ValueError("the text so far does not fit the grammar")
+        return grammar
+
+    setattr(create_grammar, _SHOWN_TOKENS, True)
+    StructuredOutputManager._create_grammar = create_grammar
 
 
 def _warm_up_job(*, raw: bool) -> Job:

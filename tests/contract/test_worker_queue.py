@@ -24,7 +24,7 @@ from worker.errors import QueueUnavailable
 from worker.health import Health
 from worker.jobs import Jobs
 from worker.lua import LEASE_SECONDS
-from worker.queue import JobQueue
+from worker.queue import JobQueue, Renewal
 from worker.run import Services
 
 
@@ -169,7 +169,7 @@ async def test_renewing_extends_lease_and_payload(side: Side) -> None:
     await side.two.claim(other.id)
     side.raw.expire(lease_key(mine.id), 2)
     side.raw.expire(job_key(mine.id), 2)
-    assert await side.one.renew([mine.id, other.id, gone]) == {other.id, gone}
+    assert await side.one.renew([mine.id, other.id, gone]) == Renewal(lost={other.id}, free={gone})
     assert side.raw.ttl(lease_key(mine.id)) > LEASE_SECONDS - 2
     assert side.raw.ttl(job_key(mine.id)) > JOB_TTL_SECONDS - 5
 
@@ -198,8 +198,140 @@ async def test_sweep_finds_what_nobody_has(side: Side) -> None:
     assert [await popped(side.one), await popped(side.one)] == [lost.id, leased.id]
     await side.one.claim(leased.id)
     assert await side.two.sweep() == 1
-    assert side.ready() == [waiting.id.encode(), lost.id.encode()]
+    assert side.ready() == [lost.id.encode(), waiting.id.encode()]
     assert await side.two.sweep() == 0
+
+
+async def test_sweep_puts_the_oldest_first(side: Side) -> None:
+    """Those that it puts back have waited longer than those that wait."""
+    jobs = [side.enqueue() for _ in range(4)]
+    for _ in jobs[:3]:
+        await popped(side.one)
+    assert await side.two.sweep() == 3
+    assert side.ready() == [job.id.encode() for job in jobs]
+
+
+async def test_sweep_forgets_attempts_of_what_is_not_open(side: Side) -> None:
+    """They would stay for ever; those of an open job stay as long as it is."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    side.raw.hset("queue:attempts", str(uuid4()), "2")
+    await side.two.sweep()
+    assert side.raw.hgetall("queue:attempts") == {job.id.encode(): b"1"}
+
+
+async def test_a_worker_that_begins_takes_back_what_an_earlier_life_left(side: Side) -> None:
+    """At once instead of when the leases have run out; other workers' leases stay."""
+    mine, other = side.enqueue(), side.enqueue()
+    await side.one.claim(await popped(side.one))
+    await side.two.claim(await popped(side.two))
+    assert await side.one.sweep() == 0
+    assert await side.one.sweep(first=True) == 1
+    assert side.ready() == [mine.id.encode()]
+    assert side.raw.get(lease_key(other.id)) == b"two"
+    assert (await side.one.claim(mine.id)).attempt == 2
+
+
+async def test_a_second_worker_of_the_same_name_takes_nothing_from_the_first(side: Side) -> None:
+    """As long as the other one's heartbeat is there."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    await side.one.beat("{}", 10, first=True)
+    assert await side.one.sweep(first=True) == 0
+    assert side.raw.get(lease_key(job.id)) == b"one"
+
+
+async def test_a_claim_that_was_not_answered_is_found_again(side: Side) -> None:
+    """It counts no second attempt; somebody else's lease stays somebody else's."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    claim = await side.one.claim(job.id, again=True)
+    assert (claim.state, claim.attempt) == ("run", 1)
+    assert (await side.two.claim(job.id, again=True)).state == "taken"
+    side.raw.delete(lease_key(job.id))
+    assert (await side.two.claim(job.id, again=True)).attempt == 2
+
+
+async def test_a_job_that_its_owner_cancelled_is_not_run(side: Side) -> None:
+    """The claim says so, and holds the lease, so that exactly one worker tells the client; expired or not."""
+    job = side.enqueue()
+    assert side.router.cancel(job.id, job.sub)
+    claim = await side.one.claim(await popped(side.one))
+    assert (claim.state, Job.from_json(claim.payload)) == ("cancelled", job)
+    assert (await side.two.claim(job.id)).state == "taken"
+    side.raw.delete(job_key(job.id), lease_key(job.id))
+    assert (await side.two.claim(job.id)).state == "cancelled"
+    assert await side.two.acknowledge(job.id)
+    assert side.raw.keys() == []
+
+
+async def test_cancelled_ones_are_told_among_many(side: Side) -> None:
+    """By their marks."""
+    jobs = [side.enqueue() for _ in range(3)]
+    assert side.router.cancel(jobs[1].id, jobs[1].sub)
+    assert await side.one.cancelled([job.id for job in jobs]) == {jobs[1].id}
+
+
+async def test_a_lease_that_ran_out_is_free_until_somebody_takes_it(side: Side) -> None:
+    """Renewing says so and does not touch it; taking it back works for one of two."""
+    job = side.enqueue()
+    claim = await side.one.claim(await popped(side.one))
+    side.raw.delete(lease_key(job.id))
+    assert await side.one.renew([job.id]) == Renewal(set(), {job.id})
+    assert not side.raw.exists(lease_key(job.id))
+    assert await side.one.retake(job.id, claim)
+    assert await side.one.retake(job.id, claim)
+    assert not await side.two.retake(job.id, claim)
+    assert side.raw.get(lease_key(job.id)) == b"one"
+    assert LEASE_SECONDS - 1 <= side.raw.ttl(lease_key(job.id)) <= LEASE_SECONDS
+    assert side.ready() == []
+
+
+async def test_a_redis_that_lost_everything_is_told_of_a_running_job(side: Side) -> None:
+    """Should its worker die now, the job is found as if nothing had happened, its attempts included."""
+    job = side.enqueue()
+    side.raw.hset("queue:attempts", job.id, "1")
+    claim = await side.one.claim(await popped(side.one))
+    side.raw.flushall()
+    assert await side.one.renew([job.id]) == Renewal(set(), {job.id})
+    assert await side.one.retake(job.id, claim)
+    assert (await side.two.claim(await popped(side.two))).state == "taken"
+    side.raw.delete(lease_key(job.id))
+    assert await side.two.sweep() == 1
+    found = await side.two.claim(await popped(side.two))
+    assert (found.state, found.attempt, found.payload) == ("run", 3, claim.payload)
+    assert found.enqueued_at == pytest.approx(job.enqueued_at)
+    assert side.raw.ttl(job_key(job.id)) > JOB_TTL_SECONDS - 5
+
+
+async def test_a_finished_job_is_acknowledged_though_its_lease_ran_out(side: Side) -> None:
+    """Its final reply is written, whoever holds the lease; but one who holds it does this himself."""
+    job = side.enqueue()
+    await side.one.claim(await popped(side.one))
+    side.raw.delete(lease_key(job.id))
+    assert await side.one.acknowledge(job.id)
+    assert side.raw.keys() == []
+
+
+async def test_two_workers_share_a_queue_fairly(side: Side) -> None:
+    """Of eighty jobs that wait each gets at least a quarter."""
+    for _ in range(80):
+        side.enqueue()
+    taken = {"one": 0, "two": 0}
+
+    async def work(name: str, queue: JobQueue) -> None:
+        while (found := await queue.pop()) is not None:
+            claim = await queue.claim(found.decode())
+            assert claim.state == "run"
+            taken[name] += 1
+            assert await queue.acknowledge(found.decode())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, "one", side.one)
+        tasks.start_soon(work, "two", side.two)
+    assert sum(taken.values()) == 80
+    assert min(taken.values()) >= 20
+    assert side.raw.keys() == []
 
 
 async def test_sweep_finds_a_dead_worker_s_job(side: Side) -> None:

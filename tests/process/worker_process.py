@@ -59,6 +59,7 @@ class Surroundings:
             "TLFIF_MODEL": str(self._model),
             "TLFIF_HTTP_PORT": str(free_ports(1)[0]),
             "TLFIF_WORKER_ID": "one",
+            "AWS_EC2_METADATA_DISABLED": "true",
             **changed,
         }
 

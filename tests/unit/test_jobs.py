@@ -19,7 +19,7 @@ from worker import jobs as jobs_module
 from worker.errors import QueueUnavailable
 from worker.health import Health
 from worker.jobs import Jobs
-from worker.queue import Claim, JobQueue
+from worker.queue import Claim, JobQueue, Renewal
 from worker.run import Services
 
 
@@ -33,9 +33,15 @@ class ScriptedQueue(JobQueue):
         self.released: list[str] = []
         self.acknowledged: list[str] = []
         self.claims: list[str] = []
+        self.unanswered_claims: list[Exception] = []
         self.lost: set[str] = set()
+        self.free: set[str] = set()
+        self.retaken: list[str] = []
+        self.unwanted: list[set[str] | Exception] = []
         self.sweeps: list[int | Exception] = []
+        self.swept = False
         self.traces: dict[str, str] = {}
+        self.attempts: dict[str, int] = {}
 
     async def pop(self) -> bytes | None:
         """Return the next id, or nothing."""
@@ -47,10 +53,14 @@ class ScriptedQueue(JobQueue):
             raise found
         return found
 
-    async def claim(self, job_id: str) -> Claim:
-        """Grant every claim."""
+    async def claim(self, job_id: str, *, again: bool = False) -> Claim:
+        """Grant every claim, those that are not answered too."""
         self.claims.append(job_id)
-        return Claim("run", 1, 0.0, make_job(id=job_id, traceparent=self.traces.get(job_id)).to_json().encode())
+        if self.unanswered_claims:
+            raise self.unanswered_claims.pop(0)
+        assert again == (self.claims.count(job_id) > 1)
+        job = make_job(id=job_id, traceparent=self.traces.get(job_id), prompt="Hello")
+        return Claim("run", self.attempts.get(job_id, 1), 0.0, job.to_json().encode())
 
     async def acknowledge(self, job_id: str) -> bool:
         """Note it."""
@@ -70,12 +80,27 @@ class ScriptedQueue(JobQueue):
         """Note it."""
         self.forgotten.append(popped)
 
-    async def renew(self, job_ids: Iterable[str]) -> set[str]:
-        """Report the leases that the test takes away."""
-        return self.lost & set(job_ids)
+    async def renew(self, job_ids: Iterable[str]) -> Renewal:
+        """Report the leases that the test takes away or lets run out."""
+        return Renewal(self.lost & set(job_ids), self.free & set(job_ids))
 
-    async def sweep(self) -> int:
+    async def retake(self, job_id: str, claim: Claim) -> bool:
+        """Give a lease that ran out back."""
+        self.retaken.append(job_id)
+        self.free.discard(job_id)
+        return True
+
+    async def cancelled(self, job_ids: Iterable[str]) -> set[str]:
         """Return or raise what the test has prepared."""
+        found = self.unwanted.pop(0) if self.unwanted else set()
+        if isinstance(found, Exception):
+            raise found
+        return found & set(job_ids)
+
+    async def sweep(self, *, first: bool = False) -> int:
+        """Return or raise what the test has prepared."""
+        assert first == (not self.swept)
+        self.swept = True
         found = self.sweeps.pop(0) if self.sweeps else 0
         if isinstance(found, Exception):
             raise found
@@ -232,6 +257,7 @@ async def test_a_lost_lease_stops_the_job_silently(monkeypatch: pytest.MonkeyPat
 async def test_the_sweep_goes_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failed sweep is noted; the next one runs."""
     monkeypatch.setattr(jobs_module, "SWEEP_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "SWEEP_AFTER_OUTAGE_SECONDS", 0)
     consumer = Consumer(ScriptedQueue())
     consumer.queue.sweeps = [QueueUnavailable("away"), 3]
     async with anyio.create_task_group() as tasks:

@@ -17,11 +17,13 @@ from structlog.testing import capture_logs
 from router_lambda.job import Job, job_key, lease_key, reply_key
 from router_lambda.queue import Queue
 from tests.fakes import FakeEngine, MemoryStore, away, make_job
-from worker import publisher
+from worker import lease, publisher
+from worker import run as run_module
+from worker.admission import MAX_ATTEMPTS
 from worker.errors import EngineDied, JobRejected
 from worker.health import Health
 from worker.queue import JobQueue
-from worker.run import MAX_ATTEMPTS, Run, Services
+from worker.run import Run, Services
 
 
 @dataclass
@@ -37,6 +39,7 @@ class World:
         self.redis = fakeredis.FakeRedis(server=self.server)
         blocking, commands = (fakeredis.FakeAsyncRedis(server=self.server) for _ in range(2))
         self.queue = JobQueue(blocking, commands, "one")
+        self.services = Services(self.engine, self.queue, self.store, self.health)
 
     def enqueue(self, **changed: Any) -> Job:
         """Queue a job as the router does."""
@@ -48,7 +51,7 @@ class World:
         """Pop and claim."""
         await self.queue.pop()
         claim = await self.queue.claim(job_id)
-        return Run(job_id, claim, Services(self.engine, self.queue, self.store, self.health))
+        return Run(job_id, claim, self.services)
 
     async def run(self, job_id: str) -> None:
         """Claim and run a job as `Jobs` does."""
@@ -276,7 +279,7 @@ async def test_a_disowned_run_writes_nothing_more(world: World) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_finish_or_hand_back, run)
         await reached.wait()
-        run.disown()
+        run.lease.lost = True
         tasks.cancel_scope.cancel()
     assert world.store.written == []
     assert world.redis.lrange("queue:ready", 0, -1) == []
@@ -303,14 +306,229 @@ async def interrupted(world: World) -> Job:
     return job
 
 
-async def test_a_job_interrupted_after_its_first_text_keeps_it_and_fails(world: World) -> None:
-    """Generating anew could contradict what the client has read."""
+async def test_a_job_interrupted_after_its_first_text_goes_on_behind_it(world: World) -> None:
+    """The text so far is not generated again, and the whole document looks as if one worker had written it."""
     job = await interrupted(world)
+    before = world.reply(job.id)
     await world.run(job.id)
     reply = world.reply(job.id)
-    assert (reply["status"], reply["error"]["code"]) == ("failed", "interrupted")
-    assert (reply["choices"][0]["text"], reply["attempt"]) == ("Hel", 2)
+    assert (reply["status"], reply["choices"][0]["text"], reply["attempt"]) == ("done", "Hello world", 2)
+    assert reply["usage"] == {"prompt_tokens": 7, "completion_tokens": 3}
+    assert (world.engine.started, world.engine.resumed) == ([job.id], [(job.id, 0, "Hel")])
+    for kept in ("queued_ms", "first_token_ms"):
+        assert reply["timing"][kept] == before["timing"][kept]
+    assert reply["created_at"] == before["created_at"]
     assert world.redis.keys() == []
+
+
+async def test_each_unfinished_choice_goes_on_by_itself(world: World) -> None:
+    """A finished one stays as it is; each other one goes on behind its own text."""
+    job = world.enqueue(params={"n": 3})
+    world.redis.hset("queue:attempts", job.id, "1")
+    shown = [("Hello world", "stop"), ("", None), ("Hello ", None)]
+    world.store.objects[reply_key(job.id)] = (shown_document(job.id, shown), "etag", "their-run")
+    await world.run(job.id)
+    reply = world.reply(job.id)
+    assert [choice["text"] for choice in reply["choices"]] == ["Hello world"] * 3
+    assert (world.engine.started, world.engine.resumed) == ([], [(job.id, 1, ""), (job.id, 2, "Hello ")])
+    assert reply["usage"]["completion_tokens"] == 9
+
+
+async def test_a_job_whose_choices_were_all_finished_only_ends(world: World) -> None:
+    """Its worker died between the last token and the final write; nothing is generated, no token counted anew."""
+    job = world.enqueue()
+    world.redis.hset("queue:attempts", job.id, "1")
+    document = shown_document(job.id, [("Hello world", "length")], completion_tokens=41)
+    world.store.objects[reply_key(job.id)] = (document, "etag", "their-run")
+    await world.run(job.id)
+    reply = world.reply(job.id)
+    assert (reply["status"], reply["choices"][0]["finish_reason"]) == ("done", "length")
+    assert reply["usage"]["completion_tokens"] == 41
+    assert (world.engine.started, world.engine.resumed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "blank", [b"", b"what?", b"[]", b'{"status": "streaming"}', b'{"choices": []}', b"[" * 100_000]
+)
+async def test_an_object_that_no_worker_has_written_is_written_over(world: World, blank: bytes) -> None:
+    """The job starts from the beginning."""
+    job = world.enqueue()
+    world.redis.hset("queue:attempts", job.id, "1")
+    world.store.objects[reply_key(job.id)] = (blank, "etag", "nobody")
+    await world.run(job.id)
+    assert (world.reply(job.id)["status"], world.engine.started) == ("done", [job.id])
+
+
+async def test_logprobs_of_text_that_was_held_back_are_counted_once(world: World) -> None:
+    """They stood in the snapshot already, and come again with the text."""
+    job = world.enqueue(params={"logprobs": 0})
+    world.redis.hset("queue:attempts", job.id, "1")
+    document = json.loads(shown_document(job.id, [("Hel", None)]))
+    document["choices"][0]["logprobs"] = {"content": [{"token": "Hel"}, {"token": "lo "}]}
+    world.store.objects[reply_key(job.id)] = (json.dumps(document).encode(), "etag", "their-run")
+    await world.run(job.id)
+    assert world.reply(job.id)["choices"][0]["logprobs"] == {"content": [{"token": "Hel"}]}
+
+
+def shown_document(job_id: str, shown: list[tuple[str, str | None]], *, completion_tokens: int = 0) -> bytes:
+    """Return a reply as an earlier worker left it: text and finish reason of each choice."""
+    choices = [
+        {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
+        for index, (text, reason) in enumerate(shown)
+    ]
+    document = {
+        "id": job_id,
+        "status": "streaming",
+        "model": "fake",
+        "choices": choices,
+        "usage": {"prompt_tokens": 7, "completion_tokens": completion_tokens},
+        "timing": {"queued_ms": 3.0, "first_token_ms": 41.0, "total_ms": None},
+        "attempt": 1,
+        "error": None,
+        "created_at": 1_790_000_000.0,
+        "updated_at": 1_790_000_000.2,
+    }
+    return json.dumps(document).encode()
+
+
+async def test_a_cancelled_job_stops_and_keeps_its_text(world: World) -> None:
+    """The engine's request is closed, the reply says so, and nothing stays in Redis."""
+    job = world.enqueue()
+    reached = hang_after_first_step(world.engine)
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_finish_or_hand_back, run)
+        await reached.wait()
+        run.cancel()
+    reply = world.reply(job.id)
+    assert (reply["status"], reply["choices"][0]["text"], reply["error"]["code"]) == ("cancelled", "Hel", "cancelled")
+    assert world.engine.closed == [job.id]
+    assert world.redis.keys() == []
+
+
+async def test_a_job_that_is_cancelled_while_it_waits_never_starts(world: World) -> None:
+    """Its reply says so as soon as a worker meets it."""
+    job = world.enqueue()
+    assert Queue(world.redis).cancel(job.id, job.sub)
+    await world.run(job.id)
+    assert (world.reply(job.id)["status"], world.engine.started) == ("cancelled", [])
+    assert world.redis.keys() == []
+
+
+async def test_a_job_that_is_cancelled_between_two_workers_keeps_its_text(world: World) -> None:
+    """The next worker only says that it is cancelled."""
+    job = await interrupted(world)
+    assert Queue(world.redis).cancel(job.id, job.sub)
+    await world.run(job.id)
+    reply = world.reply(job.id)
+    assert (reply["status"], reply["choices"][0]["text"]) == ("cancelled", "Hel")
+    assert world.engine.resumed == []
+
+
+async def test_a_job_that_is_cancelled_when_all_is_said_is_done(world: World) -> None:
+    """Whoever comes too late changes nothing."""
+    job = world.enqueue()
+    run = await world.claimed(job.id)
+    world.store.gate = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_finish_or_hand_back, run)
+        while not world.engine.closed:
+            await anyio.lowlevel.checkpoint()
+        world.store.gate.set()
+        await anyio.lowlevel.checkpoint()
+        run.cancel()
+    assert world.reply(job.id)["status"] in {"done", "cancelled"}
+    assert world.reply(job.id)["choices"][0]["text"] == "Hello world"
+
+
+async def test_an_interrupted_job_that_nobody_took_up_in_time_expires_with_its_text(world: World) -> None:
+    """What was shown stays."""
+    job = await interrupted(world)
+    world.redis.delete(job_key(job.id))
+    await world.run(job.id)
+    assert (world.reply(job.id)["status"], world.reply(job.id)["choices"][0]["text"]) == ("expired", "Hel")
+
+
+async def test_a_run_asks_for_its_lease_before_it_writes_after_a_pause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has the job by now: neither reply nor queue hears of this run, which stops generating."""
+    job = world.enqueue()
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
+    run = await world.claimed(job.id)
+    world.redis.set(lease_key(job.id), "two")
+    hang_after_first_step(world.engine)
+    await _finish_or_hand_back(run)
+    assert world.store.written == []
+    assert world.engine.closed == [job.id]
+    assert world.redis.get(lease_key(job.id)) == b"two"
+    assert world.redis.lrange("queue:ready", 0, -1) == []
+
+
+async def test_a_lease_that_ran_out_and_that_nobody_took_is_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job goes on as if nothing had happened."""
+    job = world.enqueue()
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
+    run = await world.claimed(job.id)
+    world.redis.delete(lease_key(job.id))
+    await _finish_or_hand_back(run)
+    assert world.reply(job.id)["status"] == "done"
+    assert world.redis.keys() == []
+
+
+async def test_a_reply_is_completed_while_redis_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write's own condition guards it; the acknowledgement waits for Redis."""
+    job = world.enqueue()
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(run_module, "delays", lambda *_: itertools.repeat(0.0))
+    run = await world.claimed(job.id)
+    world.server.connected = False
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_finish_or_hand_back, run)
+        with anyio.fail_after(5):
+            while not world.store.written or b'"done"' not in world.store.written[-1]:
+                await anyio.lowlevel.checkpoint()
+        assert world.health.components["redis"] != "ok"
+        world.server.connected = True
+    assert world.redis.keys() == []
+
+
+async def test_a_job_is_handed_back_though_s3_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time is up the next worker may have it, with what the last snapshot holds."""
+    job = world.enqueue()
+    monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.05)
+    reached = hang_after_first_step(world.engine)
+    world.store.failures = away(100_000)
+    run = await world.claimed(job.id)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_finish_or_hand_back, run)
+        await reached.wait()
+        tasks.cancel_scope.cancel()
+    assert world.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
+
+
+async def test_the_last_try_waits_until_it_is_alone(world: World) -> None:
+    """Should it kill the engine once more, no other job is hurt."""
+    first, last = world.enqueue(), world.enqueue()
+    world.redis.hset("queue:attempts", last.id, str(MAX_ATTEMPTS - 1))
+    go = anyio.Event()
+
+    async def wait(_step: int) -> None:
+        await go.wait()
+
+    world.engine.before_step = wait
+    runs = [await world.claimed(job.id) for job in (first, last)]
+    async with anyio.create_task_group() as tasks:
+        for run in runs:
+            tasks.start_soon(_finish_or_hand_back, run)
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+        assert world.engine.started == [first.id]
+        go.set()
+    assert world.engine.started == [first.id, last.id]
+    assert {world.reply(job.id)["status"] for job in (first, last)} == {"done"}
 
 
 async def test_a_job_interrupted_before_its_first_text_runs_again(world: World) -> None:
@@ -327,7 +545,7 @@ async def test_a_job_interrupted_before_its_first_text_runs_again(world: World) 
 async def test_a_job_that_was_finished_but_not_acknowledged_is_only_acknowledged(world: World) -> None:
     """The final document of the first attempt stands."""
     job = world.enqueue()
-    final = json.dumps({"status": "done"}).encode()
+    final = json.dumps(json.loads(shown_document(job.id, [("Hi", "stop")])) | {"status": "done"}).encode()
     world.redis.hset("queue:attempts", job.id, "1")
     world.store.objects[reply_key(job.id)] = (final, "etag", "their-run")
     await world.run(job.id)

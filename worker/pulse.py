@@ -1,0 +1,54 @@
+"""Whether an engine that has work gives signs of life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from worker.errors import EngineDied
+
+DEFAULT_STALL_SECONDS: Final = 60.0
+"""Longer than any prefill on a GPU, while somebody else's tokens count as well."""
+
+
+class Pulse:
+    """Counts the seconds of silence of an engine with work to do.
+
+    Only time that this process has seen passing counts: after it was paused itself, the engine's answers may still
+    lie unread in its sockets.
+    """
+
+    def __init__(self, stall_seconds: float = DEFAULT_STALL_SECONDS) -> None:
+        """Call an engine hung after so many seconds without a token for anybody."""
+        self._stall_seconds = stall_seconds
+        self._working = 0
+        self.silent_seconds = 0.0
+        """Since the last token, or since there was work again."""
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Expect tokens meanwhile."""
+        if self._working == 0:
+            self.silent_seconds = 0.0
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    def beat(self) -> None:
+        """Note that a token came."""
+        self.silent_seconds = 0.0
+
+    def passed(self, seconds: float) -> None:
+        """Note that so much time has passed.
+
+        Raises:
+            EngineDied: the engine has been silent for too long.
+        """
+        if self._working == 0:
+            return
+        self.silent_seconds += seconds
+        if self.silent_seconds > self._stall_seconds:
+            raise EngineDied(f"vLLM brought no token for {self._stall_seconds:g} s while {self._working} jobs ran")
