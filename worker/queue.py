@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -80,9 +79,9 @@ class JobQueue:
     def from_url(cls, url: str, worker_id: str) -> Self:
         """Make a queue on a Redis URL; connects on first use.
 
-        No retries inside the client: the callers back off, and they must know. No socket timeout on the blocking
-        client, which would fire while BLPOP waits as it should, and can swallow a cancellation on Python 3.11;
-        `pop` sets its own limit.
+        No retries inside the client: the callers back off, and they must know. The limit is one for each answer, so
+        that a slow server, where shaking hands alone takes several answers, is slow and not out of reach. On Python
+        3.11 such a limit can swallow the cancellation of a BLPOP; whoever calls `pop` has to shield it anyway.
         """
 
         def client(**options: Any) -> redis.asyncio.Redis:
@@ -90,13 +89,16 @@ class JobQueue:
                 url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=ANSWER_SECONDS, **options
             )
 
-        return cls(client(socket_timeout=None), client(socket_timeout=ANSWER_SECONDS), worker_id)
+        blocking = client(socket_timeout=POP_SECONDS + ANSWER_SECONDS)
+        return cls(blocking, client(socket_timeout=ANSWER_SECONDS), worker_id)
 
     async def pop(self) -> bytes | None:
-        """Wait up to `POP_SECONDS` for an id and take it off the ready list; it may be any bytes."""
+        """Wait up to `POP_SECONDS` for an id and take it off the ready list; it may be any bytes.
+
+        To be shielded from cancellation, which would lose an id that is on its way.
+        """
         async with self._translated():
-            async with asyncio.timeout(POP_SECONDS + ANSWER_SECONDS):
-                popped: Any = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
+            popped: Any = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
             return popped[1] if popped else None
 
     async def claim(self, job_id: str, *, again: bool = False) -> Claim:

@@ -35,8 +35,7 @@ class Surroundings:
     """What a worker needs around it, and what a test wants to see of it."""
 
     def __init__(self, redis_server: RedisServer, s3_server: S3Server, model: Path) -> None:
-        self.redis_url = redis_server.url
-        self.redis = redis.Redis.from_url(redis_server.url)
+        self.use_redis(redis_server.url)
         self.bucket = s3_server.bucket
         # vLLM's sockets stay behind when it is killed; the S3 server's folder is removed after the tests.
         self._environment = {**s3_server.environment(), "TMPDIR": str(s3_server.folder)}
@@ -48,6 +47,11 @@ class Surroundings:
             aws_secret_access_key=s3_server.secret_key,
             region_name=s3_server.region,
         )
+
+    def use_redis(self, url: str) -> None:
+        """Look at another Redis from now on, and tell it to workers that start."""
+        self.redis_url = url
+        self.redis = redis.Redis.from_url(url)
 
     def environment(self, **changed: str) -> dict[str, str]:
         """Return the environment of a worker."""
@@ -144,6 +148,12 @@ class WorkerProcess:
         """Wait for the end."""
         return self.popen.wait(within)
 
+    def kill(self) -> None:
+        """End what is left of it, a stopped engine core included."""
+        if self.popen.poll() is None:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.communicate()
+
     def events(self) -> list[dict[str, Any]]:
         """Return the log, which is JSON line by line."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -157,6 +167,4 @@ def running_worker(around: Surroundings, log: Path, **changed: str) -> Iterator[
         worker.wait_until_ready()
         yield worker
     finally:
-        if worker.popen.poll() is None:
-            os.killpg(worker.popen.pid, signal.SIGKILL)
-        worker.popen.communicate()
+        worker.kill()
