@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-_TOKEN = "a-token"  # noqa: S105 - of no value
+_TOKEN = "a-token"
 
 
 class MetadataServer:

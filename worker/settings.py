@@ -77,9 +77,9 @@ class Settings(BaseSettings):
     metadata_disabled: Annotated[bool, Field(validation_alias="AWS_EC2_METADATA_DISABLED")] = False
     """The AWS SDK's own variable: true where there is no EC2 instance metadata, so that nobody looks for a notice."""
 
-    metadata_endpoint: Annotated[str, Field(validation_alias="AWS_EC2_METADATA_SERVICE_ENDPOINT")] = (
-        "http://169.254.169.254"
-    )
+    metadata_endpoint: Annotated[
+        str, Field(pattern=r"^https?://[^/]", validation_alias="AWS_EC2_METADATA_SERVICE_ENDPOINT")
+    ] = "http://169.254.169.254"
     """The AWS SDK's own variable: where the instance metadata is."""
 
     @classmethod

@@ -55,6 +55,9 @@ def test_the_public_engine_is_the_one_that_the_adapter_builds() -> None:
         ("vllm.v1.engine.async_llm:AsyncLLM.get_num_unfinished_requests", {"self"}),
         ("vllm.renderers.base:BaseRenderer.render_chat_async", {"conversations", "chat_params"}),
         ("vllm.renderers.base:BaseRenderer.render_cmpl_async", {"prompts"}),
+        ("vllm.v1.engine.async_llm:AsyncLLM.get_tokenizer", {"self"}),
+        ("vllm.v1.structured_output:StructuredOutputManager._create_grammar", {"self", "request"}),
+        ("vllm.v1.structured_output.backend_types:StructuredOutputGrammar.accept_tokens", {"request_id", "tokens"}),
     ],
 )
 def test_every_call_has_the_parameters_that_the_adapter_passes(function: str, needed: set[str]) -> None:
@@ -71,7 +74,7 @@ def test_every_parameter_of_the_contract_is_one_of_vllm_s() -> None:
     """All but `response_format`, which the adapter translates, pass under their own name."""
     ours = set(SCHEMA["properties"]["params"]["properties"]) - {"response_format"}
     theirs = set(inspect.signature(resolve_name("vllm:SamplingParams")).parameters)
-    assert ours | {"structured_outputs", "output_kind"} <= theirs
+    assert ours | {"structured_outputs", "output_kind", "logit_bias", "extra_args"} <= theirs
     assert {"json", "json_object"} <= names(resolve_name("vllm.sampling_params:StructuredOutputsParams"))
     assert resolve_name("vllm.sampling_params:RequestOutputKind.DELTA")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -15,7 +16,9 @@ from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
 from tests.fakes import FakeEngine, MemoryStore, make_job
+from router_lambda.job import reply_key
 from worker import jobs as jobs_module
+from worker.admission import MAX_ATTEMPTS
 from worker.errors import QueueUnavailable
 from worker.health import Health
 from worker.jobs import Jobs
@@ -350,3 +353,133 @@ async def test_a_job_that_did_not_finish_does_not_count() -> None:
         await consumer.jobs.finished(0)
     assert consumer.queue.released
     assert consumer.jobs.average_seconds is None
+
+
+async def test_a_claim_that_is_not_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may have granted it: the same worker asks until it knows, and the job runs once."""
+    monkeypatch.setattr(jobs_module, "delays", lambda *_: iter([0.0] * 100))
+    job = ids(1)[0]
+    consumer = Consumer(ScriptedQueue(job, job))
+    consumer.queue.unanswered_claims = [QueueUnavailable("away"), QueueUnavailable("away")]
+    consumer.go.set()
+    async with consuming(consumer):
+        await until(lambda: consumer.queue.acknowledged and not consumer.queue.popped)
+    assert consumer.queue.claims[:3] == [job.decode()] * 3
+    assert consumer.queue.acknowledged == consumer.engine.started
+
+
+async def test_a_drain_does_not_wait_for_a_claim_to_be_answered() -> None:
+    """The id is still open, so that a sweep finds it."""
+    consumer = Consumer(ScriptedQueue(*ids(1)))
+    consumer.queue.unanswered_claims = [QueueUnavailable("away")] * 1_000_000
+    async with consuming(consumer):
+        await until(lambda: consumer.queue.claims)
+    assert (consumer.queue.released, consumer.engine.started) == ([], [])
+    assert consumer.health.components["redis"] == "away"
+
+
+async def test_a_lease_that_ran_out_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job goes on, unless it has ended meanwhile."""
+    monkeypatch.setattr(jobs_module, "RENEW_SECONDS", 0)
+    consumer = Consumer(ScriptedQueue(*ids(1)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(consumer.jobs.keep_leases)
+        async with consuming(consumer):
+            await until(lambda: consumer.jobs.running == 1)
+            consumer.queue.free = set(consumer.queue.claims)
+            await until(lambda: consumer.queue.retaken)
+            consumer.go.set()
+            await until(lambda: consumer.queue.acknowledged)
+        tasks.cancel_scope.cancel()
+    assert consumer.queue.retaken == consumer.queue.acknowledged == consumer.engine.closed
+
+
+async def test_a_renewal_that_fails_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when the next one would be due: the lease may have run out by then."""
+    consumer = Consumer(ScriptedQueue(*ids(1)))
+    asked_at: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        consumer.now += seconds
+        await anyio.lowlevel.checkpoint()
+
+    async def renew(_ids: Iterable[str]) -> Renewal:
+        asked_at.append(consumer.now)
+        if len(asked_at) in {1, 2}:
+            raise QueueUnavailable("away")
+        if len(asked_at) == 4:
+            await anyio.sleep_forever()
+        return Renewal(set(), set())
+
+    monkeypatch.setattr(consumer.queue, "renew", renew)
+    async with anyio.create_task_group() as tasks:
+        async with consuming(consumer):
+            await until(lambda: consumer.jobs.running == 1)
+            began = consumer.now
+            monkeypatch.setattr(jobs_module.anyio, "sleep", sleep)
+            tasks.start_soon(consumer.jobs.keep_leases)
+            await until(lambda: len(asked_at) == 4)
+            monkeypatch.undo()
+            consumer.go.set()
+        tasks.cancel_scope.cancel()
+    assert [later - earlier for earlier, later in itertools.pairwise([began, *asked_at])] == [5, 1, 1, 5]
+
+
+async def test_cancelled_jobs_are_looked_for_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only those; an outage in between is noted, and the look repeated."""
+    monkeypatch.setattr(jobs_module, "CANCEL_SECONDS", 0)
+    consumer = Consumer(ScriptedQueue(*ids(2)))
+    async with anyio.create_task_group() as tasks:
+        async with consuming(consumer):
+            await until(lambda: len(consumer.store.written) == 2)
+            unwanted, other = consumer.queue.claims
+            consumer.queue.unwanted = [QueueUnavailable("away"), {unwanted}]
+            tasks.start_soon(consumer.jobs.watch_cancels)
+            await until(lambda: consumer.queue.acknowledged == [unwanted])
+            consumer.go.set()
+        tasks.cancel_scope.cancel()
+    assert consumer.queue.acknowledged == [unwanted, other]
+    assert b'"cancelled"' in consumer.store.objects[reply_key(unwanted)][0]
+    assert b'"done"' in consumer.store.objects[reply_key(other)][0]
+
+
+async def test_no_more_jobs_are_popped_while_one_wants_to_be_alone() -> None:
+    """They wait in Redis, where another worker can take them."""
+    first, last, late = ids(3)
+    consumer = Consumer(ScriptedQueue(first, last))
+    consumer.queue.attempts = {last.decode(): MAX_ATTEMPTS}
+    async with consuming(consumer):
+        await until(lambda: consumer.jobs.running == 2)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        consumer.queue.popped.append(late)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert consumer.queue.popped == [late]
+        consumer.go.set()
+        await until(lambda: len(consumer.queue.acknowledged) == 3)
+    assert consumer.engine.started == [first.decode(), last.decode(), late.decode()]
+
+
+async def test_a_consumer_whose_worker_fails_ends() -> None:
+    """A failure of any background task ends all of them; pops are shielded, and still end."""
+    consumer = Consumer(ScriptedQueue())
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consumer.jobs.consume, tasks)
+            await until(lambda: True)
+            tasks.cancel_scope.cancel()
+
+
+def test_the_state_says_what_a_worker_is_up_to() -> None:
+    """Ready, degraded with a reason, ready again; draining is final."""
+    consumer = Consumer(ScriptedQueue())
+    jobs, health = consumer.jobs, consumer.health
+    assert (jobs.state, health.reasons) == ("ready", [])
+    health.failed("s3", QueueUnavailable("S3 answered 503"))
+    assert (jobs.state, health.reasons) == ("degraded", ["s3 does not answer: S3 answered 503"])
+    health.ok("s3")
+    assert jobs.state == "ready"
+    jobs.drain()
+    health.failed("redis", QueueUnavailable("away"))
+    assert jobs.state == "draining"

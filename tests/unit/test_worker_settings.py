@@ -19,8 +19,8 @@ NEEDED = {
 @pytest.fixture(autouse=True)
 def only_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start each test from an environment with the needed variables and no other of ours."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"TLFIF_{name.upper()}", raising=False)
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.validation_alias or f"TLFIF_{name.upper()}"), raising=False)
     for name, value in NEEDED.items():
         monkeypatch.setenv(name, value)
 
@@ -30,6 +30,8 @@ def test_defaults() -> None:
     settings = Settings.from_environment()
     assert (settings.http_port, settings.max_concurrency, settings.drain_seconds) == (8000, 64, 30.0)
     assert settings.engine_args == {}
+    assert settings.stall_seconds == 60.0
+    assert (settings.metadata_disabled, settings.metadata_endpoint) == (False, "http://169.254.169.254")
 
 
 def test_every_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +94,27 @@ def test_empty_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """`TLFIF_ENGINE_ARGS=` in a unit file means the default."""
     monkeypatch.setenv("TLFIF_ENGINE_ARGS", "")
     assert Settings.from_environment().engine_args == {}
+
+
+def test_the_instance_metadata_is_set_by_the_sdk_s_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And named by them when they are wrong."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1338")
+    settings = Settings.from_environment()
+    assert (settings.metadata_disabled, settings.metadata_endpoint) == (True, "http://127.0.0.1:1338")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "perhaps")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "ftp://127.0.0.1")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment()
+    assert {problem.split()[0] for problem in caught.value.problems} == {
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    }
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "never"])
+def test_a_stall_limit_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Zero would call every engine dead."""
+    monkeypatch.setenv("TLFIF_STALL_SECONDS", value)
+    with pytest.raises(SettingsError, match="TLFIF_STALL_SECONDS"):
+        Settings.from_environment()
