@@ -32,7 +32,7 @@ SWEEP_SECONDS = 5.0
 """Time between two searches for jobs that nobody has."""
 
 SWEEP_AFTER_OUTAGE_SECONDS = 2 * RENEW_SECONDS
-"""Time that the other workers get to take their leases back, once Redis answers again."""
+"""Time that all workers get to take their leases back, once Redis answers again."""
 
 CANCEL_SECONDS = 0.5
 """Time between two looks for jobs that are to be cancelled; a cancelled job stops within that and one write."""
@@ -247,14 +247,26 @@ class Jobs:
             try:
                 if found := await self._queue.sweep(first=first):
                     log.info("put back jobs that nobody had", jobs=found)
-                pause = SWEEP_SECONDS
+                away = False
             except QueueUnavailable as error:
                 self._services.health.failed("redis", error)
-                pause = SWEEP_AFTER_OUTAGE_SECONDS
+                away = True
             if first:
                 first = False
                 task_status.started()
-            await anyio.sleep(pause)
+            if away:
+                await self._until_redis_is_back()
+            await anyio.sleep(SWEEP_AFTER_OUTAGE_SECONDS if away else SWEEP_SECONDS)
+
+    async def _until_redis_is_back(self) -> None:
+        for delay in delays(0.2, 5.0):
+            await anyio.sleep(delay)
+            try:
+                await self._queue.ping()
+            except QueueUnavailable as error:
+                self._services.health.failed("redis", error)
+            else:
+                return
 
     def drain(self) -> None:
         """Take no more jobs."""

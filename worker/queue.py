@@ -184,6 +184,11 @@ class JobQueue:
         async with self._translated():
             return int(await self._sweep(keys=keys, args=[lease_key(""), self._worker_id if first else ""]))
 
+    async def ping(self) -> None:
+        """See whether Redis answers."""
+        async with self._translated():
+            await self._commands.ping()
+
     async def beat(self, heartbeat: str, life: int, *, first: bool) -> None:
         """Show this worker's heartbeat for `life` seconds.
 
