@@ -201,8 +201,9 @@ class Jobs:
         """Renew the leases of what runs; a job whose lease is lost stops at once and writes nothing more."""
         due = self._clock()
         while True:
-            due = max(due + RENEW_SECONDS, self._clock())
-            await anyio.sleep(due - self._clock())
+            now = self._clock()
+            due = max(due + RENEW_SECONDS, now)
+            await anyio.sleep(due - now)
             try:
                 await self._renew()
             except QueueUnavailable as error:
@@ -219,9 +220,9 @@ class Jobs:
             running[job_id].run.lease.renewed(asked_at)
         for job_id in renewal.lost:
             running[job_id].run.lease.lost = True
-        for job_id in renewal.free:
-            await running[job_id].run.lease.retake()
         for job_id, each in running.items():
+            if job_id in renewal.free:
+                await each.run.lease.retake()
             if each.run.lease.lost and self._running.get(job_id) is each:
                 log.warning("lost the lease", job=job_id, **each.run.trace)
                 each.scope.cancel()

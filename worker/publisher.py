@@ -45,6 +45,7 @@ class Publisher:
         self._pacing = Pacing()
         self._grown = anyio.Event()
         self._end = anyio.Event()
+        self._final: Document | None = None
 
     def continue_from(self, etag: str) -> None:
         """Write over this version of an object that exists."""
@@ -91,10 +92,14 @@ class Publisher:
     async def write_last(self) -> None:
         """Write the document as it is now, once no more snapshots are taken, however long S3 needs to accept it.
 
+        A final document is the same each time: a write that was not answered may have been read already.
+
         Raises:
             LeaseLost, ReplyConflict: somebody else has the job, or wrote the reply.
         """
-        document = self._reply.document(self._clock())
+        document = self._final or self._reply.document(self._clock())
+        if self._reply.is_final:
+            self._final = document
         await until_stored(lambda: self._write("final", document), self._health, self._reply.id)
 
     async def _write(self, kind: str, document: Document) -> None:

@@ -15,8 +15,8 @@ import structlog
 from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from tests.fakes import FakeEngine, MemoryStore, make_job
 from router_lambda.job import reply_key
+from tests.fakes import FakeEngine, MemoryStore, make_job
 from worker import jobs as jobs_module
 from worker.admission import MAX_ATTEMPTS
 from worker.errors import QueueUnavailable
@@ -415,6 +415,7 @@ async def test_a_renewal_that_fails_is_tried_again_soon(monkeypatch: pytest.Monk
     asked_at: list[float] = []
 
     async def sleep(seconds: float) -> None:
+        assert seconds >= 0
         consumer.now += seconds
         await anyio.lowlevel.checkpoint()
 
@@ -423,6 +424,8 @@ async def test_a_renewal_that_fails_is_tried_again_soon(monkeypatch: pytest.Monk
         if len(asked_at) in {1, 2}:
             raise QueueUnavailable("away")
         if len(asked_at) == 4:
+            consumer.now += 60  # the whole process stood still
+        if len(asked_at) == 5:
             await anyio.sleep_forever()
         return Renewal(set(), set())
 
@@ -433,11 +436,11 @@ async def test_a_renewal_that_fails_is_tried_again_soon(monkeypatch: pytest.Monk
             began = consumer.now
             monkeypatch.setattr(jobs_module.anyio, "sleep", sleep)
             tasks.start_soon(consumer.jobs.keep_leases)
-            await until(lambda: len(asked_at) == 4)
+            await until(lambda: len(asked_at) == 5)
             monkeypatch.undo()
             consumer.go.set()
         tasks.cancel_scope.cancel()
-    assert [later - earlier for earlier, later in itertools.pairwise([began, *asked_at])] == [5, 1, 1, 5]
+    assert [later - earlier for earlier, later in itertools.pairwise([began, *asked_at])] == [5, 1, 1, 5, 60]
 
 
 async def test_cancelled_jobs_are_looked_for_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
