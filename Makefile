@@ -1,7 +1,7 @@
 # Everything runs from .venv, which every target sees to by itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lambda-package lock clean
+.PHONY: help setup demo test lint storm bench lambda-package lock clean
 READY := .venv/.ready
 
 help: ## say what can be made
@@ -17,6 +17,9 @@ test: $(READY) ## run all tests and print the coverage; a part: make test ARGS="
 
 lint: $(READY) ## check style, types and import directions
 	@.ci/lint
+
+storm: $(READY) ## send 1,000 jobs through a storm of faults; another one: make storm ARGS="--jobs 3000 --seed 1"
+	@.venv/bin/python -m tests.process.storm $(ARGS)
 
 bench: $(READY) ## run the benchmarks and keep their numbers in benchmarks/results
 	@.venv/bin/python -m benchmarks.router

@@ -60,10 +60,11 @@ class FakeEngine:
             async for step in steps:
                 yield step
 
-    async def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+    async def resume(self, job: Job, index: int, shown: str, spent: int) -> AsyncGenerator[Step, None]:
         """Stream the texts that are not shown yet, and note start and end."""
         self.resumed.append((job.id, index, shown))
         said = self.count_tokens(shown)
+        assert spent <= said
         assert "".join(list(self.texts)[:said]) == shown
         async with aclosing(self._say(job.id, index, said)) as steps:
             async for step in steps:

@@ -60,9 +60,12 @@ def shown_tokens(tokenizer: Tokenizer, prompt: Sequence[int], shown: str) -> lis
     return None
 
 
-def remaining_params(params: Mapping[str, Any], index: int, shown: Sequence[int]) -> dict[str, Any] | None:
-    """Return a job's parameters for the rest of one choice; `None` if `max_tokens` are shown already."""
-    left = params.get("max_tokens", DEFAULT_MAX_TOKENS) - len(shown)
+def remaining_params(params: Mapping[str, Any], index: int, shown: Sequence[int], spent: int) -> dict[str, Any] | None:
+    """Return a job's parameters for the rest of one choice, of which `shown` tokens are there and `spent` count.
+
+    `None` if that is `max_tokens` already.
+    """
+    left = params.get("max_tokens", DEFAULT_MAX_TOKENS) - spent
     if left <= 0:
         return None
     rest = {name: value for name, value in params.items() if name != "n"} | {"max_tokens": left}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,14 @@ class EarlierReply:
     def unfinished(self) -> tuple[ShownChoice, ...]:
         """The choices that are to go on."""
         return tuple(choice for choice in self.choices if choice.finish_reason is None)
+
+    def spent(self, choice: ShownChoice, count_tokens: Callable[[str], int]) -> int:
+        """Return how many tokens the shown text of a choice has cost.
+
+        A broken character was one token when it was said and is three when it is spelled; text that was held back is
+        said again and does not count yet.
+        """
+        return min(count_tokens(choice.text), self.completion_tokens)
 
     @classmethod
     def from_json(cls, document: bytes) -> EarlierReply | None:

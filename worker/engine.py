@@ -49,10 +49,11 @@ class Engine(Protocol):
         """
         ...
 
-    def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+    def resume(self, job: Job, index: int, shown: str, spent: int) -> AsyncGenerator[Step, None]:
         """Stream the rest of one choice of a job, from behind the text that is shown already.
 
-        Ends, closes and fails as `generate`; the deltas all carry `index`. What is shown counts towards `max_tokens`.
+        Ends, closes and fails as `generate`; the deltas all carry `index`. The shown text has `spent` so many of the
+        job's `max_tokens`.
 
         Raises:
             JobRejected: also, as `interrupted`, when the model's tokens cannot spell the shown text.

@@ -143,7 +143,7 @@ class Reply:
             Delta(
                 choice.index,
                 choice.text,
-                tokens=count_tokens(choice.text),
+                tokens=earlier.spent(choice, count_tokens),
                 finish_reason=choice.finish_reason,
                 logprobs=choice.shown_logprobs(),
             )

@@ -153,7 +153,10 @@ class Run:
             return [engine.generate(job)]
         log.info("job goes on from its last snapshot", job=self.id, attempt=self._claim.attempt)
         metrics.RESUMED.inc()
-        return [engine.resume(job, choice.index, choice.text) for choice in earlier.unfinished]
+        return [
+            engine.resume(job, choice.index, choice.text, earlier.spent(choice, engine.count_tokens))
+            for choice in earlier.unfinished
+        ]
 
     async def _generate(self, job: Job, streams: list[AsyncGenerator[Step, None]]) -> None:
         """Stream the job through the engine when it is its turn.

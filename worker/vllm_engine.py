@@ -67,6 +67,7 @@ class VllmEngine:
                 llm = AsyncLLM.from_vllm_config(config)
         except (RuntimeError, ValueError) as error:
             raise EngineDied(f"vLLM did not start: {error}") from error
+        _let_others_in(llm.engine_core)
         engine = cls(llm, config.model_config.served_model_name)
         await engine._warm_up()
         return engine
@@ -79,14 +80,14 @@ class VllmEngine:
                 async for output in outputs:
                     yield _step(output)
 
-    async def resume(self, job: Job, index: int, shown: str) -> AsyncGenerator[Step, None]:
+    async def resume(self, job: Job, index: int, shown: str, spent: int) -> AsyncGenerator[Step, None]:
         """Stream the rest of a choice; see `Engine.resume`."""
         with _translated():
             prompt = (await self._render(job))["prompt_token_ids"]
             tokens = continuation.shown_tokens(self._llm.get_tokenizer(), prompt, shown)
             if tokens is None:
                 raise JobRejected("interrupted", "its worker stopped in the middle of the reply; send it again")
-            params = continuation.remaining_params(job.params, index, tokens)
+            params = continuation.remaining_params(job.params, index, tokens, spent)
             if params is None or len(prompt) + len(tokens) >= self._llm.model_config.max_model_len:
                 yield Step(len(prompt), [Delta(index, "", 0, "length")])
                 return
@@ -171,6 +172,21 @@ def _translated() -> Iterator[None]:
     except VLLMClientError as error:
         # The first argument is the sentence; str() would add the value, which may be the prompt.
         raise JobRejected("rejected_by_engine", str(error.args[0])) from None
+
+
+def _let_others_in(core: Any) -> None:
+    """Give everything else on the event loop a turn before each batch of vLLM's outputs.
+
+    vLLM takes them without a pause as long as there are any; with many logprobs, which take long to read, neither
+    leases nor snapshots would get a turn until the request is done.
+    """
+    get_output = core.get_output_async
+
+    async def get_output_in_turn() -> Any:
+        await asyncio.sleep(0)
+        return await get_output()
+
+    core.get_output_async = get_output_in_turn
 
 
 def _let_grammars_continue() -> None:

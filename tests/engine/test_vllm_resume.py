@@ -58,7 +58,7 @@ async def rest(engine: VllmEngine, job: Job, shown: str, index: int = 0) -> tupl
     """Go on behind a text; return what follows it, the deltas and the length of the prompt."""
     deltas: list[Delta] = []
     prompt_tokens = 0
-    async with aclosing(engine.resume(job, index, shown)) as steps:
+    async with aclosing(engine.resume(job, index, shown, engine.count_tokens(shown))) as steps:
         async for step in steps:
             deltas += step.deltas
             prompt_tokens = step.prompt_tokens
@@ -158,7 +158,7 @@ async def test_a_seeded_continuation_is_repeatable(engine: VllmEngine) -> None:
 async def test_closing_it_early_aborts_the_request(engine: VllmEngine) -> None:
     """A continuation that nobody reads costs nothing."""
     job = asked(prompt="Tell me a very long story.", params={"max_tokens": 2_000})
-    async with aclosing(engine.resume(job, 0, "Once upon a time")) as steps:
+    async with aclosing(engine.resume(job, 0, "Once upon a time", 4)) as steps:
         await anext(steps)
         assert engine.unfinished == 1
     assert engine.unfinished == 0

@@ -25,6 +25,7 @@ from local.s3_server import S3Server
 from router_lambda.job import FINAL_STATUSES, Job, reply_key, reply_path, worker_key
 from router_lambda.queue import Queue
 from tests.fakes import make_job
+from worker.parent_death import die_with
 
 T = TypeVar("T")
 
@@ -125,6 +126,7 @@ class WorkerProcess:
                 stdout=output,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - safe: it only makes two system calls
             )
 
     def healthz(self) -> Any:

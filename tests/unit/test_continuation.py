@@ -32,6 +32,11 @@ class Sentences:
         return "".join(self._words[token] for token in token_ids).replace("_", " ").removeprefix(" ")
 
 
+def rest_of(params: dict[str, Any], index: int, shown: Sequence[int]) -> dict[str, Any] | None:
+    """Return the parameters that are left when each shown token counts."""
+    return remaining_params(params, index, shown, len(shown))
+
+
 def test_a_space_that_a_tokenizer_puts_in_front_is_left_out() -> None:
     """Where a text goes on in the middle of a word, that is where its tokens begin."""
     tokenizer = Sentences("_", "\n", "_Hel", "lo", "_world", "_lo")
@@ -57,45 +62,48 @@ def test_a_text_that_no_tokens_spell_is_told() -> None:
 
 def test_what_is_shown_counts_towards_the_length() -> None:
     """Of the asked maximum, or of the default; with nothing left there is nothing to do."""
-    assert remaining_params({"max_tokens": 10}, 0, range(4)) == {"max_tokens": 6}
-    assert remaining_params({}, 0, range(4)) == {"max_tokens": 252}
-    assert remaining_params({"max_tokens": 4}, 0, range(4)) is None
-    assert remaining_params({"max_tokens": 4}, 0, range(9)) is None
+    assert rest_of({"max_tokens": 10}, 0, range(4)) == {"max_tokens": 6}
+    assert rest_of({}, 0, range(4)) == {"max_tokens": 252}
+    assert rest_of({"max_tokens": 4}, 0, range(4)) is None
+    assert rest_of({"max_tokens": 4}, 0, range(9)) is None
+
+
+def test_what_has_cost_less_than_its_tokens_counts_as_what_it_has_cost() -> None:
+    """A broken character is one token when it is said and three when it is spelled."""
+    assert remaining_params({"max_tokens": 10}, 0, [7, 8, 9], 1) == {"max_tokens": 9}
 
 
 def test_one_choice_goes_on_alone() -> None:
     """Everything else stays as it was asked."""
     asked = {"n": 3, "max_tokens": 9, "temperature": 0.5, "stop": ["x"], "response_format": {"type": "json_object"}}
-    assert remaining_params(asked, 1, [1]) == {name: value for name, value in asked.items() if name != "n"} | {
-        "max_tokens": 8
-    }
+    assert rest_of(asked, 1, [1]) == {name: value for name, value in asked.items() if name != "n"} | {"max_tokens": 8}
 
 
 def test_a_seed_is_derived_and_not_used_again() -> None:
     """The same each time for the same choice at the same place, another one anywhere else."""
     seeds = [
-        (remaining_params({"seed": seed}, index, shown) or {})["seed"]
+        (rest_of({"seed": seed}, index, shown) or {})["seed"]
         for seed in (7, -7)
         for index in (0, 1)
         for shown in ([1], [1, 2])
     ]
     assert len({7, -7, *seeds}) == 10
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert remaining_params({"seed": 7}, 0, [5]) == {"max_tokens": 255, "seed": seeds[0]}
+    assert rest_of({"seed": 7}, 0, [5]) == {"max_tokens": 255, "seed": seeds[0]}
 
 
 def test_penalties_of_the_shown_tokens_are_carried_over() -> None:
     """As biases: the frequency penalty by how often a token was there, the presence penalty once."""
-    rest = remaining_params({"frequency_penalty": 0.5, "presence_penalty": 0.25}, 0, [1, 2, 1])
+    rest = rest_of({"frequency_penalty": 0.5, "presence_penalty": 0.25}, 0, [1, 2, 1])
     assert rest is not None
     assert rest["logit_bias"] == {1: -1.25, 2: -0.75}
     assert (rest["frequency_penalty"], rest["presence_penalty"]) == (0.5, 0.25)
-    assert "logit_bias" not in (remaining_params({"frequency_penalty": 0}, 0, [1]) or {})
+    assert "logit_bias" not in (rest_of({"frequency_penalty": 0}, 0, [1]) or {})
 
 
 def test_no_more_biases_than_the_sampler_takes() -> None:
     """The commonest tokens are kept."""
-    rest = remaining_params({"frequency_penalty": 1, "max_tokens": 2_048}, 0, [*range(1_500), 1_499])
+    rest = rest_of({"frequency_penalty": 1, "max_tokens": 2_048}, 0, [*range(1_500), 1_499])
     assert rest is not None
     assert len(rest["logit_bias"]) == MAX_BIASES
     assert rest["logit_bias"][1_499] == -2

@@ -273,7 +273,7 @@ async def test_the_sweep_goes_on_after_an_outage(monkeypatch: pytest.MonkeyPatch
         waits.append(seconds)
         await anyio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(jobs_module.anyio, "sleep", sleep)
+    monkeypatch.setattr(anyio, "sleep", sleep)
     consumer = Consumer(ScriptedQueue())
     consumer.queue.sweeps = [QueueUnavailable("away"), 3, 0]
     async with anyio.create_task_group() as tasks:
@@ -434,7 +434,7 @@ async def test_a_renewal_that_fails_is_tried_again_soon(monkeypatch: pytest.Monk
         async with consuming(consumer):
             await until(lambda: consumer.jobs.running == 1)
             began = consumer.now
-            monkeypatch.setattr(jobs_module.anyio, "sleep", sleep)
+            monkeypatch.setattr(anyio, "sleep", sleep)
             tasks.start_soon(consumer.jobs.keep_leases)
             await until(lambda: len(asked_at) == 5)
             monkeypatch.undo()
@@ -493,11 +493,17 @@ def test_the_state_says_what_a_worker_is_up_to() -> None:
     """Ready, degraded with a reason, ready again; draining is final."""
     consumer = Consumer(ScriptedQueue())
     jobs, health = consumer.jobs, consumer.health
-    assert (jobs.state, health.reasons) == ("ready", [])
+    seen = [(jobs.state, health.reasons)]
     health.failed("s3", QueueUnavailable("S3 answered 503"))
-    assert (jobs.state, health.reasons) == ("degraded", ["s3 does not answer: S3 answered 503"])
+    seen.append((jobs.state, health.reasons))
     health.ok("s3")
-    assert jobs.state == "ready"
+    seen.append((jobs.state, health.reasons))
     jobs.drain()
     health.failed("redis", QueueUnavailable("away"))
-    assert jobs.state == "draining"
+    seen.append((jobs.state, health.reasons))
+    assert seen == [
+        ("ready", []),
+        ("degraded", ["s3 does not answer: S3 answered 503"]),
+        ("ready", []),
+        ("draining", ["redis does not answer: away"]),
+    ]

@@ -41,7 +41,8 @@ class PoisonedEngine(FakeEngine):
 
 async def live(server: fakeredis.FakeServer, store: MemoryStore, poison: Job, number: int) -> PoisonedEngine:
     """Run one life of a worker, until its engine dies or nothing is open any more."""
-    queue = JobQueue(*(fakeredis.FakeAsyncRedis(server=server) for _ in range(2)), f"life-{number}")
+    blocking, commands = (fakeredis.FakeAsyncRedis(server=server) for _ in range(2))
+    queue = JobQueue(blocking, commands, f"life-{number}")
     engine = PoisonedEngine()
     engine.poison, engine.before_step = poison.id, engine.mind
     jobs = Jobs(Services(engine, queue, store, Health()), limit=16)

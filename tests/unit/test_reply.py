@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.earlier import EarlierReply
 from worker.engine import Delta, Step
 from worker.reply import Reply
 
@@ -123,7 +124,9 @@ def test_restoring_keeps_what_was_shown() -> None:
     earlier.expect(2)
     earlier.add(Step(12, [Delta(0, "shown", 2), Delta(1, "x", 1, "length", [entry])]), NOW + 0.03)
     later = new_reply(attempt=2, now=NOW + 20)
-    later.restore(whole(earlier))
+    read = EarlierReply.from_json(json.dumps(whole(earlier)).encode())
+    assert read is not None
+    later.restore(read, {"shown": 2, "x": 1}.__getitem__)
     assert whole(later)["choices"] == whole(earlier)["choices"]
     assert whole(later)["usage"] == whole(earlier)["usage"]
     assert whole(later)["timing"]["first_token_ms"] == 40.0

@@ -370,7 +370,7 @@ async def test_logprobs_of_text_that_was_held_back_are_counted_once(world: World
     assert world.reply(job.id)["choices"][0]["logprobs"] == {"content": [{"token": "Hel"}]}
 
 
-def shown_document(job_id: str, shown: list[tuple[str, str | None]], *, completion_tokens: int = 0) -> bytes:
+def shown_document(job_id: str, shown: list[tuple[str, str | None]], *, completion_tokens: int = 5) -> bytes:
     """Return a reply as an earlier worker left it: text and finish reason of each choice."""
     choices = [
         {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
