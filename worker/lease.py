@@ -32,14 +32,14 @@ class Lease:
         health: Health,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with the lease that `claim` took just now; `clock` gives monotonic seconds."""
+        """Begin with the lease that `claim` took; `clock` gives monotonic seconds, as the claim has them."""
         self.lost = False
         self._job_id = job_id
         self._claim = claim
         self._queue = queue
         self._health = health
         self._clock = clock
-        self._sure_until = clock() + LEASE_SECONDS
+        self._sure_until = claim.asked_at + LEASE_SECONDS
         self._ended = False
         self._one_at_a_time = anyio.Lock()
 

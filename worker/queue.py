@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, Self
 
@@ -50,6 +50,8 @@ class Claim:
     enqueued_at: float = inf
     """Unix seconds at the router; infinite when nobody noted it."""
     payload: bytes = b""
+    asked_at: float = field(default_factory=time.monotonic)
+    """Monotonic seconds from which the lease counts at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class JobQueue:
         `again` after a call that got no answer: Redis may have granted it all the same.
         """
         keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
+        asked_at = time.monotonic()
         async with self._translated():
             state, *held = await self._claim(
                 keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, int(again)]
@@ -114,7 +117,7 @@ class JobQueue:
         if not held:
             return Claim(state.decode())
         attempt, enqueued_at, payload = held
-        return Claim(state.decode(), attempt, float(enqueued_at or "inf"), payload)
+        return Claim(state.decode(), attempt, float(enqueued_at or "inf"), payload, asked_at)
 
     async def renew(self, job_ids: Iterable[str]) -> Renewal:
         """Renew the leases of running jobs that this worker holds, and say which it does not."""

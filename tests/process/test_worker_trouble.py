@@ -1,7 +1,8 @@
 """A real worker in trouble: what a user sees of it, what `/healthz` says, and what stays behind.
 
 Scenarios: 9 cancelled jobs · 10 an engine that hangs · 11 Redis away for longer than a lease, back empty · 12 Redis
-fails over · 13 Redis is slow or loads · 14 S3 away · 15 Spot takes the instance back · 16 booting.
+fails over · 13 Redis is slow or loads · 14 S3 is away, slow or overloaded · 15 Spot takes the instance back · 16
+booting.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from local.s3_server import S3Server
 from router_lambda.job import lease_key, worker_key
 from router_lambda.queue import Queue
 from tests.imds import MetadataServer
-from tests.process.redis_proxy import LOADING, RedisProxy
+from tests.process.tcp_proxy import LOADING, SLOW_DOWN, TcpProxy
 from tests.process.worker_process import Surroundings, WorkerProcess, running_worker, wait_for
 
 TALKATIVE = {"temperature": 0, "frequency_penalty": -2}
@@ -125,7 +126,7 @@ def test_11_redis_comes_back_empty_after_longer_than_a_lease(
 
 def test_12_redis_fails_over(around: Surroundings, own_redis: RedisServer, tmp_path: Path) -> None:
     """The old primary lives on as a replica and keeps its connections; the worker leaves it for the new one."""
-    with another_redis() as replica, RedisProxy(own_redis.url) as proxy:
+    with another_redis() as replica, TcpProxy(own_redis.url) as proxy:
         around.use_redis(own_redis.url)
         with running_worker(around, tmp_path / "log", TLFIF_REDIS_URL=proxy.url) as worker:
             before = around.enqueue(params=SHORT)
@@ -154,7 +155,7 @@ def another_redis() -> Iterator[RedisServer]:
 
 def test_13_redis_is_slow_or_loads(around: Surroundings, own_redis: RedisServer, tmp_path: Path) -> None:
     """Jobs take longer and lose nothing: neither an attempt when it is slow, nor themselves when it cannot answer."""
-    with RedisProxy(own_redis.url) as proxy:
+    with TcpProxy(own_redis.url) as proxy:
         around.use_redis(own_redis.url)
         with running_worker(around, tmp_path / "log", TLFIF_REDIS_URL=proxy.url) as worker:
             proxy.delay_seconds = 1.5
@@ -189,6 +190,28 @@ def test_14_s3_is_away(around: Surroundings, s3_server: S3Server, tmp_path: Path
         reply = around.final_reply(job.id)
         assert (reply["status"], reply["attempt"]) == ("done", 1)
         assert text(reply).startswith(shown)
+        only_the_worker_is_left(around)
+        health(worker, "ready")
+
+
+def test_14_s3_is_slow_or_sends_us_away(around: Surroundings, s3_server: S3Server, tmp_path: Path) -> None:
+    """Snapshots come later or not at all, the final reply comes, and so do the acknowledgement and the next job."""
+    with (
+        TcpProxy(s3_server.endpoint) as proxy,
+        running_worker(around, tmp_path / "log", AWS_ENDPOINT_URL_S3=proxy.url) as worker,
+    ):
+        proxy.delay_seconds = 0.7
+        slow = around.enqueue(params=TALKATIVE | {"max_tokens": 100})
+        assert around.final_reply(slow.id)["status"] == "done"
+        proxy.delay_seconds = 0.0
+        proxy.canned = SLOW_DOWN
+        refused = around.enqueue(params=TALKATIVE | {"max_tokens": 100})
+        health(worker, "degraded", "s3 does not answer")
+        wait_for(lambda: 'tlfif_reply_writes_total{kind="final",outcome="unavailable"}' in metrics_of(worker))
+        assert around.redis.zrange("queue:open", 0, -1) == [refused.id.encode()]
+        proxy.canned = None
+        reply = around.final_reply(refused.id)
+        assert (reply["status"], reply["attempt"]) == ("done", 1)
         only_the_worker_is_left(around)
         health(worker, "ready")
 

@@ -53,7 +53,7 @@ class Scene:
         self.queue = OneLease()
         self.health = Health()
         self.now = 1_000.0
-        self.lease = Lease("id", Claim("run", 1, 0.0, b"{}"), self.queue, self.health, lambda: self.now)
+        self.lease = Lease("id", Claim("run", 1, 0.0, b"{}", self.now), self.queue, self.health, lambda: self.now)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A proxy in front of Redis that can be slow, can answer in its stead, and can be pointed at another server."""
+"""A proxy in front of a server that can be slow, can answer in its stead, and can be pointed at another server."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ _CHUNK = 65_536
 LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 """What a Redis answers while it reads its data back after a restart."""
 
+SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\n\r\n"
+"""What S3 answers to more requests than it can take."""
 
-class RedisProxy:
+
+class TcpProxy:
     """Runs in a thread of its own while entered.
 
     Attributes:
         target: URL of the server that new connections lead to; those that are open stay with theirs, as they do with a
             node that a failover has made a replica.
         delay_seconds: how long each answer is held back.
-        canned: what every command is answered with instead of reaching the server.
+        canned: what every request is answered with instead of reaching the server.
     """
 
     def __init__(self, target: str) -> None:
@@ -31,12 +34,12 @@ class RedisProxy:
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
         self._port = 0
-        self._thread = threading.Thread(target=self._run, name="redis proxy", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     @property
     def url(self) -> str:
-        """Address to give to a client."""
-        return f"redis://127.0.0.1:{self._port}/0"
+        """Address to give to a client instead of the target."""
+        return urlsplit(self.target)._replace(netloc=f"127.0.0.1:{self._port}").geturl()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -69,14 +72,14 @@ class RedisProxy:
                 server_reader, server_writer = await asyncio.open_connection(there.hostname, there.port)
                 try:
                     await asyncio.gather(
-                        self._commands(reader, server_writer, writer), self._answers(server_reader, writer)
+                        self._requests(reader, server_writer, writer), self._answers(server_reader, writer)
                     )
                 finally:
                     server_writer.close()
             finally:
                 writer.close()
 
-    async def _commands(
+    async def _requests(
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, back: asyncio.StreamWriter
     ) -> None:
         while chunk := await client.read(_CHUNK):
