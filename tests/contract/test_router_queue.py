@@ -155,14 +155,13 @@ def test_a_job_that_is_queued_twice_is_open_once(client: redis.Redis) -> None:
 def test_a_job_that_is_queued_twice_runs_once(client: redis.Redis) -> None:
     """The worker finds the lease taken at the second id, or, after the first has ended, the job gone."""
     claim, acknowledge = (client.register_script(script) for script in (lua.CLAIM, lua.ACKNOWLEDGE))
-    mine = [lease_key(JOB_ID), job_key(JOB_ID)]
-    shared = [QUEUE_OPEN, QUEUE_ATTEMPTS]
+    keys = [lease_key(JOB_ID), job_key(JOB_ID), cancel_key(JOB_ID), QUEUE_OPEN, QUEUE_ATTEMPTS]
     for _ in range(2):
         Queue(client).enqueue(JOB)
 
-    states = [claim(keys=mine + shared, args=[JOB_ID, "worker", 15, 300])[0] for _ in range(2)]
-    acknowledge(keys=[*mine, cancel_key(JOB_ID), *shared], args=[JOB_ID, "worker"])
-    states.append(claim(keys=mine + shared, args=[JOB_ID, "worker", 15, 300])[0])
+    states = [claim(keys=keys, args=[JOB_ID, "worker", 15, 300, 0])[0] for _ in range(2)]
+    acknowledge(keys=keys, args=[JOB_ID, "worker"])
+    states.append(claim(keys=keys, args=[JOB_ID, "worker", 15, 300, 0])[0])
 
     assert states == [b"run", b"taken", b"gone"]
 

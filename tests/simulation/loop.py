@@ -253,13 +253,13 @@ def clocks_of(*packages: str) -> list[FunctionType]:
             continue
         for value in vars(module).values():
             function = value.__init__ if inspect.isclass(value) else value
-            if isinstance(function, FunctionType) and not {time.time, time.monotonic}.isdisjoint(_defaults(function)):
+            if isinstance(function, FunctionType) and any(map(_is_a_clock, function.__defaults__ or ())):
                 found.append(function)
     return list(dict.fromkeys(found))
 
 
-def _defaults(function: FunctionType) -> tuple[Any, ...]:
-    return tuple(each for each in function.__defaults__ or () if callable(each))
+def _is_a_clock(value: object) -> bool:
+    return value is time.time or value is time.monotonic
 
 
 @contextmanager
@@ -273,12 +273,12 @@ def virtual(seed: int, clocks: Iterable[FunctionType] = ()) -> Iterator[VirtualL
     def unix_time() -> float:
         return EPOCH + loop.time()
 
-    instead: dict[Any, Any] = {time.time: unix_time, time.monotonic: loop.time}
+    instead: dict[Any, Callable[[], float]] = {time.time: unix_time, time.monotonic: loop.time}
     state = random.getstate()
     random.seed(seed)
     with ExitStack() as patches:
         for function in clocks:
-            defaults = tuple(instead.get(each, each) for each in function.__defaults__ or ())
+            defaults = tuple(instead[each] if _is_a_clock(each) else each for each in function.__defaults__ or ())
             patches.enter_context(mock.patch.object(function, "__defaults__", defaults))
         patches.enter_context(mock.patch.object(time, "time", unix_time))
         patches.enter_context(mock.patch.object(time, "monotonic", loop.time))
