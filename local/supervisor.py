@@ -50,7 +50,7 @@ class Supervisor:
 
     FIRST_TRIES = 3
     READY_SECONDS = 180.0
-    STOP_SECONDS = 50.0  # longer than a worker drains: 30 s unless it is told otherwise, and 17 s to hand back and end
+    STOP_SECONDS = 50.0  # longer than a worker drains: 30 s unless it is told otherwise, and 12 s to hand back and end
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, url: str, logfile: Path) -> None:
         self._command = command

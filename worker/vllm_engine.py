@@ -24,7 +24,8 @@ from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
 from worker.parent_death import die_with
 
-_SHUTDOWN_SECONDS: Final = 10.0
+_SHUTDOWN_SECONDS: Final = 5.0
+"""Time that the engine core gets to end; one that hangs is killed after it."""
 
 _SHOWN_TOKENS: Final = "tlfif_shown_tokens"
 """Name under which a request says how many tokens at the end of its prompt are output of an earlier one."""

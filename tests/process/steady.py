@@ -33,6 +33,7 @@ from local.run_directory import RunDirectory
 from router_lambda.job import QUEUE_OPEN, Job
 from router_lambda.queue import Queue, connect
 from tests.fakes import BUCKET, make_job
+from tests.process.worker_process import COVERAGE, ROOT
 from worker import heartbeat
 from worker.engine import Delta, Step
 from worker.health import Health
@@ -43,8 +44,6 @@ from worker.queue import JobQueue
 from worker.reply import Document
 from worker.run import Services
 from worker.store import ReplyStore
-
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 JOBS: Final = 20_000
 BATCH: Final = 2_000
@@ -199,6 +198,7 @@ def _feed(client: redis.Redis, redis_url: str, total: int, *, leaks: bool) -> li
     with subprocess.Popen(
         command + ["--leak"] * leaks,
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != COVERAGE},
         stdout=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - safe: it only makes two system calls

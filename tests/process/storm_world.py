@@ -23,7 +23,7 @@ from local.s3_server import S3Server
 from local.server import Server
 from local.tiny_model import write_tiny_model
 from tests.process.storm_plan import WORKERS
-from tests.process.worker_process import ROOT, Surroundings
+from tests.process.worker_process import COVERAGE, ROOT, Surroundings
 
 READY_SECONDS: Final = 120.0
 BUSY_SECONDS: Final = 3.0
@@ -61,7 +61,7 @@ class Worker:
         self.ends: Counter[int] = Counter()
         """How often it ended with which exit code."""
         self._name = name
-        self._environment = environment
+        self._environment = {name: value for name, value in environment.items() if name != COVERAGE}
         self._url = f"http://127.0.0.1:{environment['TLFIF_HTTP_PORT']}/healthz"
         self._popen: subprocess.Popen[bytes] | None = None
 

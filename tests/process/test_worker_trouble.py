@@ -99,7 +99,7 @@ def test_11_redis_comes_back_empty_after_longer_than_a_lease(
     """The job that runs is finished and leaves nothing; whoever dies then is found again; new jobs run."""
     around.use_redis(own_redis.url)
     with running_worker(around, tmp_path / "log") as worker:
-        job = around.enqueue(params=LONG)
+        job = around.enqueue(params=TALKATIVE | {"max_tokens": 700})
         wait_for(lambda: text(around.reply(job.id)))
         own_redis.kill()
         degraded = health(worker, "degraded", "redis does not answer")

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
+COVERAGE = "COVERAGE_PROCESS_CONFIG"
+"""By this variable coverage measures the processes that tests spawn; those that are many or measured go without it."""
+
 
 class Surroundings:
     """What a worker needs around it, and what a test wants to see of it."""

@@ -17,7 +17,7 @@ import pytest
 
 from tests.simulation.world import simulate
 
-SIMULATIONS: Final = int(os.environ.get("TLFIF_SIMULATIONS", "1000"))
+SIMULATIONS: Final = int(os.environ.get("TLFIF_SIMULATIONS", "600"))
 FIRST_SEED: Final = int(os.environ.get("TLFIF_SIMULATION_SEED", "0"))
 ENOUGH: Final = 100
 """Worlds in which everything that can happen does."""
