@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import heapq
 import inspect
 import math
@@ -266,7 +267,8 @@ def _is_a_clock(value: object) -> bool:
 def virtual(seed: int, clocks: Iterable[FunctionType] = ()) -> Iterator[VirtualLoop]:
     """Give the whole interpreter the loop's clock, and randomness that follows from the seed, for a while.
 
-    A default argument keeps the clock that was there when its function was defined, hence `clocks`.
+    A default argument keeps the clock that was there when its function was defined, hence `clocks`. The garbage
+    collector, whose moments no seed gives, has to wait: it finalizes generators, which takes turns of the loop.
     """
     loop = VirtualLoop(seed)  # type: ignore[abstract]  # what it lacks is real input and output
 
@@ -284,4 +286,7 @@ def virtual(seed: int, clocks: Iterable[FunctionType] = ()) -> Iterator[VirtualL
         patches.enter_context(mock.patch.object(time, "monotonic", loop.time))
         patches.enter_context(mock.patch.object(os, "urandom", random.randbytes))
         patches.callback(random.setstate, state)
+        if gc.isenabled():
+            gc.disable()
+            patches.callback(gc.enable)
         yield loop
