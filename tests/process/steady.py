@@ -60,7 +60,8 @@ Measured: 0.00 to 0.02 MiB, as what a job frees is what the next one takes. A si
 
 WAITING: Final = 200
 SLOTS: Final = 16
-DEADLINE_SECONDS: Final = 120.0
+DEADLINE_SECONDS: Final = 200.0
+"""Only to end a worker that hangs; the jobs take a quarter of it."""
 _FORGOTTEN_PROMPT: Final = "A prompt of usual length, which the worker is to forget as soon as it is answered. " * 4
 
 

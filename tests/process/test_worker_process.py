@@ -108,15 +108,21 @@ def test_2_sigterm_lets_running_jobs_finish(around: Surroundings, tmp_path: Path
 
 
 def test_3_past_the_drain_deadline_jobs_go_back(around: Surroundings, tmp_path: Path) -> None:
-    """What takes too long is handed back with its text so far, at once available to the next worker; exit 0."""
+    """What takes too long is handed back with its text so far, exit 0, and the next worker goes on behind it."""
     with running_worker(around, tmp_path / "log", TLFIF_DRAIN_SECONDS="0") as worker:
-        job = around.enqueue(params=LONG)
+        job = around.enqueue(params=LONG | {"max_tokens": 700})
         wait_for(lambda: streaming(around, job.id))
         worker.popen.send_signal(signal.SIGINT)
         assert worker.exit_code() == 0
-    assert around.reply(job.id)["choices"][0]["text"]
+    shown = around.reply(job.id)["choices"][0]["text"]
+    assert shown
     assert around.redis.lrange("queue:ready", 0, -1) == [job.id.encode()]
     assert around.redis.exists(lease_key(job.id)) == 0
+    with running_worker(around, tmp_path / "two", TLFIF_WORKER_ID="two"):
+        reply = around.final_reply(job.id)
+    assert (reply["status"], reply["attempt"]) == ("done", 2)
+    assert reply["choices"][0]["text"].startswith(shown)
+    assert len(reply["choices"][0]["text"]) > len(shown)
 
 
 def test_4_the_second_signal_kills(around: Surroundings, tmp_path: Path) -> None:
