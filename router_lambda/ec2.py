@@ -32,6 +32,11 @@ class Instance:
     state: str
     launched_at: float
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it costs money, and a worker runs on it or soon will."""
+        return self.state in {"running", "pending"}
+
 
 class Ec2Unavailable(Exception):
     """EC2 did not do it. The message tells the client what to do, `retry_after` when, in seconds.
@@ -69,8 +74,8 @@ class Ec2:
     def _ec2(self) -> Any:
         return self._make_client()
 
-    def nearest(self) -> Instance:
-        """Return the instance that can work soonest: one that runs comes first, one that stops comes last."""
+    def instances(self) -> list[Instance]:
+        """Return them all, at least one, those first that can work soonest: one that stops comes last."""
         name, value = self._tag
         filters = [
             {"Name": f"tag:{name}", "Values": [value]},
@@ -86,15 +91,15 @@ class Ec2:
                 f"no EC2 instance has the tag {name}={value}; set the infrastructure up, then send the request again"
             )
             raise Ec2Unavailable("NoInstance", message, 300)
-        return min(found, key=lambda instance: _BY_NEARNESS.index(instance.state))
+        return sorted(found, key=lambda instance: _BY_NEARNESS.index(instance.state))
 
     def start(self, instance_id: str) -> None:
         """Start a stopped instance; nothing happens to one that runs."""
         self._call("start_instances", InstanceIds=[instance_id])
 
-    def stop(self, instance_id: str) -> None:
-        """Stop an instance; nothing happens to a stopped one."""
-        self._call("stop_instances", InstanceIds=[instance_id])
+    def stop(self, instance_ids: list[str]) -> None:
+        """Stop instances; nothing happens to a stopped one."""
+        self._call("stop_instances", InstanceIds=instance_ids)
 
     def _call(self, method: str, **arguments: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `_client`

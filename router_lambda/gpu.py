@@ -6,7 +6,7 @@ Several Lambdas may want to start it at once. They agree through the key `gpu:wa
 - `started:<Unix seconds>`: it is on its way, although EC2, which is eventually consistent, may still say `stopped`;
 - `failed:<JSON>`: EC2 refused a moment ago, and asking again at once would change nothing.
 
-The worker deletes the key when it is ready.
+The worker deletes the key when it is ready. Why EC2 refused is kept for longer in `gpu:refused`, for people.
 """
 
 from __future__ import annotations
@@ -22,9 +22,17 @@ import redis
 
 from router_lambda import logs
 from router_lambda.backlog import DEFAULT_BOOT_SECONDS
-from router_lambda.ec2 import Ec2, Ec2Unavailable
+from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
 from router_lambda.http import TRY_AGAIN_SECONDS
-from router_lambda.job import GPU_BOOTS, GPU_CLOSING, GPU_WAKING
+from router_lambda.job import (
+    GPU_BOOTS,
+    GPU_CLOSING,
+    GPU_FLEET,
+    GPU_REFUSED,
+    GPU_STOP,
+    GPU_WAKING,
+    JOB_TTL_SECONDS,
+)
 from router_lambda.queue import Queue, translated
 
 STOP_SECONDS: Final = 45.0
@@ -41,6 +49,9 @@ BOOT_SECONDS: Final = 300
 
 REFUSED_SECONDS: Final = 5
 """Life of the note that EC2 refused."""
+
+FLEET_SECONDS: Final = 10
+"""Time between two looks whether one more instance is worth its price."""
 
 _POLL_SECONDS: Final = 0.05
 
@@ -83,42 +94,82 @@ class Gpu:
         """Start the instance if it is stopped; return the seconds until it is ready, at least 1.
 
         `closing_at` is when it announced its own stop, in Unix seconds. An instance that is stopping cannot be
-        started yet; that is done once it has stopped.
+        started yet; `router_lambda.waker` does that once it has stopped.
         """
-        instance = self._ec2.nearest()
+        instance = self._ec2.instances()[0]
+        boot, note = self._known()
+        if instance.state == "stopped":
+            return self._left(self.start(instance.id) + boot)
+        return self._left(self._started_at(instance, closing_at, note) + boot)
+
+    def seconds_until_ready(self, instance: Instance, closing_at: float | None) -> int:
+        """Return how long it takes until a worker on an instance is ready, at least 1 s.
+
+        One that is stopping, or has announced it, has to stop first; one that is stopped would be started now.
+        """
+        boot, note = self._known()
+        return self._left(self._started_at(instance, closing_at, note) + boot)
+
+    def _known(self) -> tuple[float, bytes | None]:
+        """Return how long a boot takes, in seconds, and the note in `gpu:waking`."""
         with translated():
             boots: Any = self._client.lrange(GPU_BOOTS, 0, -1)
             note: Any = self._client.get(GPU_WAKING)
-        boot = boot_seconds(boots)
-        started_at = max(instance.launched_at, _started_at(note))
-        if instance.state == "stopped":
-            started_at = self._start(instance.id)
-        elif instance.state == "stopping" or (closing_at is not None and closing_at >= started_at):
-            since = self._clock() if closing_at is None else closing_at
-            started_at = max(self._clock(), since + STOP_SECONDS)
-        return max(1, math.ceil(started_at + boot - self._clock()))
+        return boot_seconds(boots), note
+
+    def _started_at(self, instance: Instance, closing_at: float | None, note: bytes | None) -> float:
+        """Return when an instance was or will be started, in Unix seconds."""
+        now = self._clock()
+        started_at = max(instance.launched_at, _noted_start(note))
+        if instance.state == "stopping" or (closing_at is not None and closing_at >= started_at):
+            return max(now, (now if closing_at is None else closing_at) + STOP_SECONDS)
+        return now if instance.state == "stopped" else started_at
+
+    def _left(self, ready_at: float) -> int:
+        return max(1, math.ceil(ready_at - self._clock()))
+
+    def reinforce(self, backlog_seconds: float, most: int) -> None:
+        """Start one more instance if what waits would keep those that run busy for longer than a boot takes.
+
+        `backlog_seconds` is how long one of them would need for it, `most` how many may run. One at a time, and a look
+        every `FLEET_SECONDS`: a boot that is under way may be enough. What EC2 refuses is only logged, since the job
+        is well queued where it is.
+        """
+        boot, note = self._known()
+        if backlog_seconds <= boot or note is not None:
+            return
+        with translated():
+            if not self._client.set(GPU_FLEET, "1", nx=True, ex=FLEET_SECONDS):
+                return
+        with suppress(Ec2Unavailable):
+            instances = self._ec2.instances()
+            up = [each for each in instances if each.is_up]
+            stopped = [each for each in instances if each.state == "stopped"]
+            if stopped and len(up) < most and backlog_seconds > boot * len(up):
+                self.start(stopped[0].id)
 
     def stop(self, queue: Queue) -> str:
-        """Stop the instance if nothing waits or runs, or leave word for the worker; return `stopping` or `stopped`."""
+        """Stop what runs if nothing waits or runs, or leave word for the worker; return `stopping` or `stopped`."""
         try:
-            instance = self._ec2.nearest()
+            instances = self._ec2.instances()
         except Ec2Unavailable as error:
             if error.code == "NoInstance":
                 return "stopped"
             raise
-        if instance.state not in {"running", "pending"}:
-            return instance.state
+        up = [each.id for each in instances if each.is_up]
+        if not up:
+            return "stopping" if any(each.state == "stopping" for each in instances) else "stopped"
         if queue.close():
             try:
-                self._ec2.stop(instance.id)
+                self._ec2.stop(up)
             except Ec2Unavailable:
                 queue.reopen()
                 raise
-            logs.count("UserStops", instance=instance.id)
+            logs.count("UserStops", instances=up)
         return "stopping"
 
-    def _start(self, instance_id: str) -> float:
-        """See to it that the instance is started, once; return when it was, in Unix seconds."""
+    def start(self, instance_id: str) -> float:
+        """See to it that a stopped instance is started, once; return when it was, in Unix seconds."""
         give_up_at = self._clock() + CALL_SECONDS
         while True:
             with translated():
@@ -142,14 +193,18 @@ class Gpu:
             logs.count("EC2StartFailures", code=error.code)
             refusal = json.dumps({"code": error.code, "message": str(error), "retry_after": error.retry_after})
             with suppress(redis.RedisError):  # then the others wait in vain and give up by themselves
-                self._client.set(GPU_WAKING, f"failed:{refusal}", ex=REFUSED_SECONDS)
+                pipeline = self._client.pipeline()
+                pipeline.set(GPU_WAKING, f"failed:{refusal}", ex=REFUSED_SECONDS)
+                pipeline.set(GPU_REFUSED, str(error), ex=JOB_TTL_SECONDS)
+                pipeline.execute()
             raise
         now = self._clock()
         logs.count("EC2Starts", instance=instance_id)
         with suppress(redis.RedisError):  # the GPU comes all the same
             pipeline = self._client.pipeline()
             pipeline.set(GPU_WAKING, f"started:{now}", ex=BOOT_SECONDS)
-            pipeline.delete(GPU_CLOSING)  # it was stopped, so whatever was closing has closed
+            # It was stopped, so whatever was closing or to be stopped is; and what was refused before is granted.
+            pipeline.delete(GPU_CLOSING, GPU_STOP, GPU_REFUSED)
             pipeline.execute()
         return now
 
@@ -164,6 +219,6 @@ def boot_seconds(boots: list[bytes]) -> float:
     return usable[len(usable) // 2] if usable else DEFAULT_BOOT_SECONDS
 
 
-def _started_at(note: bytes | None) -> float:
+def _noted_start(note: bytes | None) -> float:
     what, _, rest = (note or b"").decode().partition(":")
     return float(rest) if what == "started" else 0.0

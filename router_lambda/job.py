@@ -20,6 +20,9 @@ from router_lambda.schema import check, raise_any, read_json, utf8_length
 JOB_TTL_SECONDS: Final = 300
 """Life of a job key from the moment it is queued; a worker renews it while the job runs."""
 
+CLOSING_SECONDS: Final = 180
+"""Life of `gpu:closing`: longer than an instance takes to stop."""
+
 MAX_PROMPT_BYTES: Final = 6_144
 """Longest prompt, or all contents of `messages` together, in bytes of UTF-8."""
 
@@ -36,6 +39,11 @@ GPU_CLOSING: Final = "gpu:closing"
 GPU_BOOTS: Final = "gpu:boots"
 GPU_WAKING: Final = "gpu:waking"
 GPU_STOP: Final = "gpu:stop"
+GPU_BOOTING: Final = "gpu:booting"
+GPU_PHASES: Final = "gpu:phases"
+GPU_REFUSED: Final = "gpu:refused"
+GPU_FLEET: Final = "gpu:fleet"
+GPU_UNSEEN: Final = "gpu:unseen"
 
 FINAL_STATUSES: Final = frozenset({"done", "failed", "cancelled", "expired"})
 """Statuses of a reply that never change again; the only other one is `streaming`."""
@@ -242,6 +250,11 @@ def new_job_id(random_bytes: bytes) -> str:
 def job_key(job_id: str) -> str:
     """Key of the payload."""
     return f"job:{job_id}"
+
+
+def booting_note(phase: str, at: float) -> str:
+    """Return what `gpu:booting` holds while a worker loads: as JSON, the phase and since when, in Unix seconds."""
+    return json.dumps({"phase": phase, "at": round(at, 3)})
 
 
 def lease_key(job_id: str) -> str:

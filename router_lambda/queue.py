@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from router_lambda.backlog import Capacity
 from router_lambda.job import (
+    CLOSING_SECONDS,
     ENQUEUE_LUA,
     GPU_CLOSING,
     GPU_STOP,
@@ -30,9 +31,6 @@ from router_lambda.job import (
 
 TIMEOUT_SECONDS: Final = 1.0
 """Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
-
-CLOSING_SECONDS: Final = 180
-"""Life of `gpu:closing`: longer than an instance takes to stop."""
 
 STOP_SECONDS: Final = 3_600
 """Life of `gpu:stop`: longer than anything waits or runs."""

@@ -1,4 +1,7 @@
-"""`python -m worker`: exit 0 after a clean stop, 2 for bad settings, 70 when the engine died, 1 for a bug."""
+"""`python -m worker`: exit 0 after a clean stop, 2 for bad settings, 70 when the engine died, 1 for a bug.
+
+And 75 when the GPU was idle for long enough, but its instance could not be stopped.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 
 EXIT_BAD_SETTINGS: Final = 2
 EXIT_ENGINE_DIED: Final = 70
+EXIT_INSTANCE_RUNS_ON: Final = 75
 
 
 def main() -> int:
@@ -17,7 +21,7 @@ def main() -> int:
     import structlog  # noqa: PLC0415
 
     from worker.daemon import Daemon  # noqa: PLC0415
-    from worker.errors import EngineDied, SettingsError  # noqa: PLC0415
+    from worker.errors import EngineDied, InstanceRunsOn, SettingsError  # noqa: PLC0415
     from worker.log import configure_logging  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
 
@@ -35,6 +39,9 @@ def main() -> int:
     except* EngineDied as died:
         log.error("the engine died", reason=str(died.exceptions[0]))
         code = EXIT_ENGINE_DIED
+    except* InstanceRunsOn as refused:
+        log.error("the instance runs on", reason=str(refused.exceptions[0]))
+        code = EXIT_INSTANCE_RUNS_ON
     return code
 
 

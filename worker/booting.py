@@ -1,7 +1,8 @@
-"""Answers `/healthz` while the engine loads, which blocks the event loop for minutes and forks.
+"""Answers `/healthz` while the engine loads, which blocks the event loop for minutes and forks, and watches the time.
 
-The engine's processes must not inherit a socket of the worker, so that a process of its own answers meanwhile. It is
-forked, because it is needed at once and a new interpreter is not there at once.
+The engine's processes must not inherit a socket of the worker, and an import that hangs lets no thread run, so that a
+process of its own does both meanwhile. It is forked, because it is needed at once and a new interpreter is not there
+at once.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -29,15 +32,31 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger(__name__)
 
 
+GIVE_UP_SECONDS: Final = 5.0
+"""Time that a process which does not come up gets to end after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """What to do if the engine has not loaded after so many seconds.
+
+    `give_up` runs in the other process and returns whether it stopped the machine. Then this process is told to end;
+    if not, it is killed, which a supervisor takes for the failure that it is.
+    """
+
+    seconds: float
+    give_up: Callable[[], bool]
+
+
 @contextmanager
-def booting(port: int, state: Mapping[str, Any]) -> Iterator[None]:
+def booting(port: int, state: Mapping[str, Any], deadline: Deadline) -> Iterator[None]:
     """Answer `GET /healthz` on 127.0.0.1 with a 503 while entered; SIGTERM and SIGINT end this process with code 0.
 
     The answer is `state` as JSON, with `state`, `reasons` and the `seconds` since the entry. Port 0 answers nobody.
     A port that is taken is not reported: who has to know tries it with `http.bind` first. Enter it in the main thread,
     since signal handlers can be set there alone, and while no other thread runs. Once it is left, the port is free.
     """
-    with _stopping_at_once(), _answering(port, state):
+    with _stopping_at_once(), _accompanied(port, state, deadline):
         yield
 
 
@@ -63,16 +82,13 @@ def _stopping_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def _answering(port: int, state: Mapping[str, Any]) -> Iterator[None]:
-    if port == 0:
-        yield
-        return
+def _accompanied(port: int, state: Mapping[str, Any], deadline: Deadline) -> Iterator[None]:
     parent = os.getpid()
     began = time.monotonic()
     tie = die_with(parent)
     child = os.fork()
     if child == 0:
-        _live_as_child(tie, port, lambda: _shown(state, time.monotonic() - began))
+        _live_as_child(tie, port, lambda: _shown(state, time.monotonic() - began), lambda: _watch(parent, deadline))
     try:
         yield
     finally:
@@ -87,8 +103,19 @@ def _shown(state: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     return {"state": "booting", "reasons": ["the engine loads"], **state, "seconds": round(seconds, 1)}
 
 
-def _live_as_child(tie: Callable[[], None], port: int, shown: Callable[[], dict[str, Any]]) -> NoReturn:
-    """Serve until killed; end at once if the port is taken."""
+def _watch(parent: int, deadline: Deadline) -> None:
+    time.sleep(deadline.seconds)
+    log.error("not ready in time", seconds=round(deadline.seconds, 1))
+    if deadline.give_up():
+        os.kill(parent, signal.SIGTERM)
+        time.sleep(GIVE_UP_SECONDS)  # what hangs may not get to its signal handler
+    os.kill(parent, signal.SIGKILL)
+
+
+def _live_as_child(
+    tie: Callable[[], None], port: int, shown: Callable[[], dict[str, Any]], watch: Callable[[], None]
+) -> NoReturn:
+    """Watch the time and serve until killed."""
     try:
         tie()
         # Ctrl-C reaches the whole group; the parent decides what comes of it.
@@ -96,7 +123,11 @@ def _live_as_child(tie: Callable[[], None], port: int, shown: Callable[[], dict[
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # Not merely closed: the next thing to be opened would become standard input.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        _serve(port, shown)
+        threading.Thread(target=watch, name="boot deadline", daemon=True).start()
+        if port:
+            with suppress(OSError):  # taken, by whoever came in between; the worker will say so
+                _serve(port, shown)
+        threading.Event().wait()
     finally:
         os._exit(0)  # whatever happened, nothing of what the parent is about to do may happen here
 

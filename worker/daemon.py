@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import structlog
 from anyio.abc import TaskStatus
 
 from router_lambda.job import reply_key
-from worker import heartbeat, http, spot
-from worker.booting import booting
+from worker import heartbeat, http, imds, metrics, spot
+from worker.booting import Deadline, booting
+from worker.closing import Closing
 from worker.engine import Engine
-from worker.errors import EngineDied, StoreUnavailable
+from worker.errors import EngineDied, InstanceRunsOn, QueueUnavailable, StoreUnavailable
 from worker.health import Health
+from worker.idle import IdleTimer
+from worker.instance import Instance
 from worker.jobs import Jobs
+from worker.log import count
+from worker.phases import Phases, announce, process_began
 from worker.pulse import Pulse
 from worker.queue import JobQueue
 from worker.run import Services
@@ -36,72 +44,157 @@ log = structlog.get_logger(__name__)
 
 
 class Daemon:
-    """One worker: the engine first, then everything that serves it, until a signal says otherwise."""
+    """One worker: the engine first, then everything that serves it, until a signal or the idle time says otherwise."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._health = Health()
+        self._phases = Phases(process_began())
+        self._drain_reason = "told to stop"
+        self._closed = False
+        self._instance_stops = anyio.Event()
 
     async def run(self) -> None:
         """Boot, serve and shut down.
 
         Raises:
             SettingsError: the settings do not fit this machine.
-            ExceptionGroup: a background task failed; with `EngineDied` inside if that was it.
+            ExceptionGroup: a background task failed; with `EngineDied` inside if that was it, or `InstanceRunsOn`.
         """
         settings = self._settings
         listener = http.bind(settings.http_port)
         listener.close()  # only to fail early: the engine's processes must not inherit it
-        with booting(settings.http_port, {"worker": settings.worker_id, "pid": os.getpid()}):
-            engine = await VllmEngine.start(settings.model, settings.engine_args)
-        # What the imports and the engine left on the heap stays for good: no collection needs to look at it again.
-        gc.freeze()
-        gc.enable()
+        instance = await self._instance()
+        worker_id = settings.worker_id or instance.id or socket.gethostname()
+        engine = await self._load(worker_id, instance)
         async with AsyncExitStack() as resources:
             resources.push_async_callback(engine.stop)
-            queue = JobQueue.from_url(settings.redis_url.get_secret_value(), settings.worker_id)
+            queue = JobQueue.from_url(settings.redis_url.get_secret_value(), worker_id)
             resources.push_async_callback(queue.aclose)
             resources.push_async_callback(heartbeat.end, queue)
             # A reply has at most one write under way; one more for reading what an earlier attempt wrote.
             store = await resources.enter_async_context(
                 ReplyStore.open(settings.bucket, connections=settings.max_concurrency + 1)
             )
-            await self._serve(engine, queue, store)
+            pulse, idle = Pulse(settings.stall_seconds), IdleTimer(settings.idle_minutes)
+            services = Services(engine, queue, store, self._health, pulse, idle=idle)
+            await self._serve(services, worker_id, instance)
         log.info("stopped")
 
-    async def _serve(self, engine: Engine, queue: JobQueue, store: ReplyStore) -> None:
-        services = Services(engine, queue, store, self._health, Pulse(self._settings.stall_seconds))
+    async def _instance(self) -> Instance:
+        """Look where this worker runs."""
+        settings = self._settings
+        found = None if settings.metadata_disabled else await imds.instance_id(settings.metadata_endpoint)
+        named = settings.worker_id if settings.worker_id and imds.looks_like_an_instance(settings.worker_id) else None
+        return Instance(found or named, settings.halt_command)
+
+    async def _load(self, worker_id: str, instance: Instance) -> Engine:
+        """Load the engine, or stop the instance if that takes too long."""
+        settings, phases = self._settings, self._phases
+        phases.ended("daemon")
+        left = settings.boot_deadline_seconds - phases.total_seconds
+
+        def give_up() -> bool:
+            count("BootFailures", instance=instance.id, seconds=settings.boot_deadline_seconds)
+            return instance.stop()
+
+        def imported() -> None:
+            phases.ended("imports")
+            announce(redis_url, "engine", left)
+
+        redis_url = settings.redis_url.get_secret_value()
+        shown = {"worker": worker_id, "pid": os.getpid()}
+        with booting(settings.http_port, shown, Deadline(max(0.0, left), give_up)):
+            announce(redis_url, "imports", left)
+            engine = await VllmEngine.start(settings.model, settings.engine_args, imported)
+        phases.ended("engine")
+        # What the imports and the engine left on the heap stays for good: no collection needs to look at it again.
+        gc.freeze()
+        gc.enable()
+        return engine
+
+    async def _serve(self, services: Services, worker_id: str, instance: Instance) -> None:
         jobs = Jobs(services, self._settings.max_concurrency)
+        beats = heartbeat.Heartbeat(services, jobs, instance.id)
         listener = http.bind(self._settings.http_port)
+
+        def idle_seconds() -> float | None:
+            return services.idle.seconds_left
 
         def state() -> dict[str, Any]:
             return {
                 "state": jobs.state,
-                "reasons": ["told to stop", *self._health.reasons] if jobs.draining else self._health.reasons,
-                "worker": self._settings.worker_id,
+                "reasons": [self._drain_reason, *self._health.reasons] if jobs.draining else self._health.reasons,
+                "worker": worker_id,
                 "pid": os.getpid(),
-                "model": engine.model,
+                "instance": instance.id,
+                "model": services.engine.model,
                 "running": jobs.running,
+                "idle_seconds": idle_seconds(),
                 **self._health.components,
             }
 
+        metrics.IDLE_SECONDS.set_function(lambda: -1.0 if (left := idle_seconds()) is None else left)
+        closing = Closing(services, jobs, beats)
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, jobs, name="signals")
             # Before the heartbeat, which would make what an earlier life left look like ours.
             await tasks.start(jobs.sweep, name="sweep")
             # Before anybody is told that this worker is ready: the routers believe the heartbeat alone.
-            await tasks.start(heartbeat.Heartbeat(services, jobs).keep, name="heartbeat")
+            self._booted(await tasks.start(beats.keep, name="heartbeat"))
             tasks.start_soon(http.serve, listener, state, name="http")
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.watch_cancels, name="cancels")
             tasks.start_soon(_watch_engine, services, jobs, name="engine")
             tasks.start_soon(_watch_store, services, name="store")
+            tasks.start_soon(self._watch_first_token, services, name="first token")
+            tasks.start_soon(self._watch_idle, closing, jobs, instance, name="idle")
             if not self._settings.metadata_disabled:
                 tasks.start_soon(self._watch_spot, jobs, name="spot")
-            log.info("ready", model=engine.model, port=listener.getsockname()[1])
+            log.info("ready", model=services.engine.model, port=listener.getsockname()[1])
             await jobs.consume(tasks)
             await jobs.finished(self._settings.drain_seconds)
+            if self._closed:
+                await self._instance_stops.wait()
             tasks.cancel_scope.cancel()
+
+    def _booted(self, asked_for: float | None) -> None:
+        phases = self._phases
+        phases.asked_for(asked_for)
+        phases.ended("ready")
+        for phase, seconds in phases.seconds.items():
+            metrics.BOOT_SECONDS.labels(phase).set(seconds)
+        log.info("booted", seconds=phases.total_seconds, phases=phases.seconds)
+
+    async def _watch_first_token(self, services: Services) -> None:
+        """Keep what this boot took, once the first user has seen something of it."""
+        await services.pulse.first_token()
+        self._phases.ended("first_token")
+        phases = self._phases.seconds
+        metrics.BOOT_SECONDS.labels("first_token").set(phases["first_token"])
+        log.info("first token", phases=phases)
+        try:
+            await services.queue.note_phases(json.dumps(phases))
+        except QueueUnavailable as error:
+            services.health.failed("redis", error)
+
+    async def _watch_idle(self, closing: Closing, jobs: Jobs, instance: Instance) -> None:
+        """Stop the instance when it has been idle for long enough.
+
+        Here and not behind `consume`, whose last pop may take a second.
+
+        Raises:
+            InstanceRunsOn: it will not be stopped.
+        """
+        closed = await closing.closed()
+        self._closed = True
+        self._drain_reason = "idle for long enough" if closed.reason == "idle" else "asked to stop once idle"
+        self._drain(jobs, self._drain_reason)
+        await jobs.finished(self._settings.drain_seconds)  # one may have come in the very moment
+        count("AutoStops", instance=instance.id, reason=closed.reason, secondsLate=round(closed.seconds_late, 3))
+        if not await anyio.to_thread.run_sync(instance.stop):
+            raise InstanceRunsOn("neither StopInstances nor TLFIF_HALT_COMMAND stopped it; the log above says why")
+        self._instance_stops.set()
 
     async def _watch_signals(self, jobs: Jobs, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Drain at the first SIGTERM or SIGINT, kill this process at the second."""

@@ -3,6 +3,7 @@
 WorkerError
 ├── SettingsError        the environment is wrong: exit 2
 ├── EngineDied           vLLM is gone: jobs go back, exit 70
+├── InstanceRunsOn       the idle instance could not be stopped: exit 75, to be started again
 ├── JobRejected          this job can never run on this model: its reply says why
 ├── QueueUnavailable     Redis does not answer: back off and go on
 ├── StoreUnavailable     S3 does not answer: back off and go on
@@ -27,6 +28,10 @@ class SettingsError(WorkerError):
 
 class EngineDied(WorkerError):
     """The engine ended or aborted requests that nobody had cancelled; only a new process helps."""
+
+
+class InstanceRunsOn(WorkerError):
+    """Neither StopInstances nor the halt command was accepted; as it costs all the same, it had better serve."""
 
 
 class JobRejected(WorkerError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -27,16 +28,22 @@ END_SECONDS: Final = 1.0
 class Heartbeat:
     """Tells the routers every `HEARTBEAT_SECONDS` what this worker does, and at once when it begins to drain."""
 
-    def __init__(self, services: Services, jobs: Jobs) -> None:
+    def __init__(self, services: Services, jobs: Jobs, instance_id: str | None = None) -> None:
         self._services = services
         self._jobs = jobs
-        self._first = True
+        self._instance_id = instance_id
+        self._since = time.time()
+        self._has_begun = False
+        self._asked_for: float | None = None
         self._told_draining = False
 
-    async def keep(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Beat until cancelled; has started once the first beat is tried."""
+    async def keep(self, *, task_status: TaskStatus[float | None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Beat until cancelled; has started once the first beat is tried.
+
+        Starts with when the instance's start was asked for, in Unix seconds, `None` if that is not known.
+        """
         due = await self._beat()
-        task_status.started()
+        task_status.started(self._asked_for)
         while True:
             with anyio.move_on_at(due):
                 await (anyio.sleep_forever() if self._told_draining else self._jobs.drain_begun())
@@ -46,34 +53,41 @@ class Heartbeat:
         """Beat once and return when the next beat is due; one that Redis does not take is only noted."""
         due = anyio.current_time() + HEARTBEAT_SECONDS
         self._told_draining = self._jobs.draining
-        shown = describe(self._services.engine.model, self._jobs)
+        queue, shown = self._services.queue, self.shown()
         try:
-            await self._services.queue.beat(shown, HEARTBEAT_TTL_SECONDS, first=self._first)
+            if self._has_begun:
+                await queue.beat(shown, HEARTBEAT_TTL_SECONDS)
+            else:
+                self._asked_for = await queue.begin(shown, HEARTBEAT_TTL_SECONDS)
         except QueueUnavailable as error:
             self._services.health.failed("redis", error)
         else:
             self._services.health.ok("redis")
-            self._first = False
+            self._has_begun = True
         return due
 
+    def shown(self, state: str | None = None) -> str:
+        """Return the heartbeat as JSON, in the present state or in another one.
 
-def describe(model: str, jobs: Jobs) -> str:
-    """Return the heartbeat as JSON.
-
-    The routers multiply `slots` and divide by `job_seconds` to know how long the queue may get; `idle_deadline` is
-    null as long as nothing stops an idle worker.
-    """
-    seconds = jobs.average_seconds
-    return json.dumps(
-        {
-            "state": jobs.state,
-            "running": jobs.running,
-            "model": model,
-            "idle_deadline": None,
-            "slots": jobs.limit,
-            "job_seconds": seconds and round(seconds, 3),
-        }
-    )
+        The routers multiply `slots` and divide by `job_seconds` to know how long the queue may get. `since`, `token_at`
+        and `idle_deadline` are Unix seconds: when this worker became ready, its last token, and when it stops its
+        instance if nothing comes, null while something runs.
+        """
+        jobs, services = self._jobs, self._services
+        seconds, left = jobs.average_seconds, services.idle.seconds_left
+        return json.dumps(
+            {
+                "state": state or jobs.state,
+                "running": jobs.running,
+                "model": services.engine.model,
+                "idle_deadline": None if left is None else round(time.time() + left, 3),
+                "slots": jobs.limit,
+                "job_seconds": seconds and round(seconds, 3),
+                "instance": self._instance_id,
+                "since": round(self._since, 3),
+                "token_at": services.pulse.token_at,
+            }
+        )
 
 
 async def end(queue: JobQueue) -> None:

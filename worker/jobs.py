@@ -68,6 +68,11 @@ class Jobs:
         return len(self._running)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, is about to, or is just ending."""
+        return not self._tasks
+
+    @property
     def draining(self) -> bool:
         """Whether no more jobs are taken."""
         return self._draining.is_set()
@@ -166,6 +171,7 @@ class Jobs:
         bind_contextvars(job=job_id, **run.trace)
         self._running[job_id] = _Running(run, scope)
         metrics.RUNNING.set(self.running)
+        self._services.idle.begin()
         try:
             await run.finish()
         except BaseException as end:
@@ -176,6 +182,7 @@ class Jobs:
         else:
             self._held.add(self._clock() - began)
         finally:
+            self._services.idle.end(run.idle_minutes)
             del self._running[job_id]
             metrics.RUNNING.set(self.running)
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Any, Final
 
 import structlog
+
+NAMESPACE: Final = "TLFIF/Worker"
+"""CloudWatch namespace of the metrics that are counted in the log."""
 
 
 def configure_logging() -> None:
@@ -42,3 +47,13 @@ def configure_logging() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Warns of each tensor that it casts, which is what the dtype was chosen for.
     logging.getLogger("vllm.model_executor.models.utils").setLevel(logging.ERROR)
+
+
+def count(metric: str, **fields: Any) -> None:
+    """Add 1 to a CloudWatch metric by embedded metric format; `fields` go into the same line.
+
+    Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+    directive = {"Namespace": NAMESPACE, "Dimensions": [[]], "Metrics": [{"Name": metric, "Unit": "Count"}]}
+    meta = {"Timestamp": round(time.time() * 1e3), "CloudWatchMetrics": [directive]}
+    structlog.get_logger(__name__).info(metric, _aws=meta, **{metric: 1}, **fields)

@@ -112,3 +112,46 @@ for _, id in ipairs(redis.call('HKEYS', KEYS[3])) do
 end
 return found
 """
+
+BEGIN: Final = """
+-- Shows a worker's first heartbeat and ends what was noted of its boot, in one step: whoever finds no note finds a
+-- worker. Whatever was closing has stopped and started again. Keeps how long the boot took, if a start was noted.
+-- KEYS: worker:{worker}, gpu:waking, gpu:closing, gpu:booting, gpu:boots.
+-- ARGV: heartbeat, its life (seconds), now (Unix seconds), most boots to keep.
+-- Returns when the start was noted, in Unix seconds, or an empty string.
+local started = (redis.call('GET', KEYS[2]) or ''):match('^started:(.+)$')
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+if not tonumber(started) then return '' end
+redis.call('LPUSH', KEYS[5], string.format('%.3f', math.max(0, tonumber(ARGV[3]) - tonumber(started))))
+redis.call('LTRIM', KEYS[5], 0, tonumber(ARGV[4]) - 1)
+return started
+"""
+
+CLOSE: Final = """
+-- Closes the GPU for its worker if there is nothing to do, so that it can stop its instance.
+-- For the last worker that takes jobs that means that no job is open, and gpu:closing tells the routers; looking and
+-- telling are one step, so that a job that is queued is either seen here or has seen it. With others there it means
+-- that none waits, and the heartbeat is all that has to change: a worker that drains no longer counts.
+-- A worker whose first call got no answer may have closed already. If a job has come since, it opens again.
+-- KEYS: queue:open, queue:ready, gpu:closing, gpu:stop, gpu:waking, worker:{worker}, and worker:{id} of the others.
+-- ARGV: worker, life of gpu:closing (seconds), heartbeat of a worker that drains, its life (seconds).
+-- Returns 1 if closed.
+local others = false
+for i = 7, #KEYS do
+  local beat = redis.call('GET', KEYS[i])
+  local read, said = pcall(cjson.decode, beat or '')
+  if beat and not (read and type(said) == 'table' and said.state == 'draining') then others = true end
+end
+local busy = redis.call('LLEN', KEYS[2]) > 0 or not others and redis.call('ZCARD', KEYS[1]) > 0
+if busy then
+  if redis.call('GET', KEYS[3]) == ARGV[1] then redis.call('DEL', KEYS[3]) end
+  return 0
+end
+if not others then
+  redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2])
+  redis.call('DEL', KEYS[4], KEYS[5])
+end
+redis.call('SET', KEYS[6], ARGV[3], 'EX', ARGV[4])
+return 1
+"""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+import anyio
 
 from worker.errors import EngineDied
 
@@ -19,8 +22,12 @@ class Pulse:
     lie unread in its sockets.
     """
 
-    def __init__(self, stall_seconds: float = DEFAULT_STALL_SECONDS) -> None:
-        """Call an engine hung after so many seconds without a token for anybody."""
+    def __init__(self, stall_seconds: float = DEFAULT_STALL_SECONDS, clock: Callable[[], float] = time.time) -> None:
+        """Call an engine hung after so many seconds without a token for anybody; `clock` gives Unix seconds."""
+        self.token_at: float | None = None
+        """When the last token came, in Unix seconds; `None` before the first one."""
+        self._clock = clock
+        self._first = anyio.Event()
         self._stall_seconds = stall_seconds
         self._working = 0
         self.silent_seconds = 0.0
@@ -40,6 +47,12 @@ class Pulse:
     def beat(self) -> None:
         """Note that a token came."""
         self.silent_seconds = 0.0
+        self.token_at = round(self._clock(), 3)
+        self._first.set()
+
+    async def first_token(self) -> None:
+        """Wait until the engine has brought its first token for a job."""
+        await self._first.wait()
 
     def passed(self, seconds: float) -> None:
         """Note that so much time has passed.

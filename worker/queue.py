@@ -15,7 +15,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from router_lambda.job import (
+    CLOSING_SECONDS,
     ENQUEUE_LUA,
+    GPU_BOOTING,
+    GPU_BOOTS,
+    GPU_CLOSING,
+    GPU_PHASES,
+    GPU_STOP,
     GPU_WAKING,
     JOB_TTL_SECONDS,
     QUEUE_ATTEMPTS,
@@ -34,6 +40,9 @@ POP_SECONDS: Final = 1
 
 ANSWER_SECONDS: Final = 5.0
 """Longest wait for an answer that should come at once; for a pop, on top of `POP_SECONDS`."""
+
+BOOTS_KEPT: Final = 20
+"""Boots whose durations are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,8 @@ class JobQueue:
         self._acknowledge = commands.register_script(lua.ACKNOWLEDGE)
         self._release = commands.register_script(lua.RELEASE)
         self._sweep = commands.register_script(lua.SWEEP)
+        self._begin = commands.register_script(lua.BEGIN)
+        self._close = commands.register_script(lua.CLOSE)
 
     @classmethod
     def from_url(cls, url: str, worker_id: str) -> Self:
@@ -192,17 +203,44 @@ class JobQueue:
         async with self._translated():
             await self._commands.ping()
 
-    async def beat(self, heartbeat: str, life: int, *, first: bool) -> None:
-        """Show this worker's heartbeat for `life` seconds.
+    async def begin(self, heartbeat: str, life: int) -> float | None:
+        """Show this worker's first heartbeat for `life` seconds, and note how long its boot took.
 
-        The first one also takes away the routers' note that a start was asked for, in the same step: whoever finds
-        no note finds a worker.
+        Returns when somebody asked for the start, in Unix seconds, `None` if nobody did, as after a crash.
         """
+        keys = [worker_key(self._worker_id), GPU_WAKING, GPU_CLOSING, GPU_BOOTING, GPU_BOOTS]
+        async with self._translated():
+            started = await self._begin(keys=keys, args=[heartbeat, life, time.time(), BOOTS_KEPT])
+        return float(started) if started else None
+
+    async def beat(self, heartbeat: str, life: int) -> None:
+        """Show this worker's heartbeat for `life` seconds."""
+        async with self._translated():
+            await self._commands.set(worker_key(self._worker_id), heartbeat, ex=life)
+
+    async def note_phases(self, phases: str) -> None:
+        """Keep what the phases of this worker's boot took, as JSON, with those of the last boots."""
         async with self._translated(), self._commands.pipeline(transaction=True) as step:
-            step.set(worker_key(self._worker_id), heartbeat, ex=life)
-            if first:
-                step.delete(GPU_WAKING)
+            step.lpush(GPU_PHASES, phases)
+            step.ltrim(GPU_PHASES, 0, BOOTS_KEPT - 1)
             await step.execute()
+
+    async def is_stop_wanted(self) -> bool:
+        """Tell whether somebody wants the GPU to stop once nothing runs."""
+        async with self._translated():
+            return bool(await self._commands.exists(GPU_STOP))
+
+    async def close(self, heartbeat: str, life: int) -> bool:
+        """Close the GPU if nothing waits or runs; `heartbeat` is then shown for `life` seconds.
+
+        After a call that got no answer it may be closed all the same; the next call says so, or opens it again.
+        """
+        own = worker_key(self._worker_id)
+        async with self._translated():
+            others = [key async for key in self._commands.scan_iter(match=worker_key("*"), count=1_000)]
+            keys = [QUEUE_OPEN, QUEUE_READY, GPU_CLOSING, GPU_STOP, GPU_WAKING, own]
+            keys += sorted(key.decode() for key in others if key != own.encode())
+            return bool(await self._close(keys=keys, args=[self._worker_id, CLOSING_SECONDS, heartbeat, life]))
 
     async def withdraw(self) -> None:
         """Take this worker's heartbeat away."""

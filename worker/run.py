@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 import structlog
 
-from router_lambda.job import Job, reply_key
+from router_lambda.job import DEFAULT_IDLE_MINUTES, Job, reply_key
 from worker import metrics
 from worker.admission import MAX_ATTEMPTS, admitted, cancelled, final_status
 from worker.backoff import delays
@@ -20,6 +20,7 @@ from worker.earlier import EarlierReply
 from worker.engine import Engine, Step
 from worker.errors import EngineDied, JobRejected, LeaseLost, QueueUnavailable, ReplyConflict
 from worker.health import Health
+from worker.idle import IdleTimer
 from worker.lease import Lease
 from worker.publisher import Publisher, until_stored
 from worker.pulse import Pulse
@@ -49,6 +50,7 @@ class Services:
     health: Health
     pulse: Pulse = field(default_factory=Pulse)
     turns: Turns = field(default_factory=Turns)
+    idle: IdleTimer = field(default_factory=lambda: IdleTimer(DEFAULT_IDLE_MINUTES))
 
 
 class Run:
@@ -57,6 +59,8 @@ class Run:
     def __init__(self, job_id: str, claim: Claim, services: Services) -> None:
         self.id = job_id
         self.trace = trace_fields(claim.payload)
+        self.idle_minutes: int | None = None
+        """How long the GPU is to stay up after this job; `None` if it never ran."""
         self.lease = Lease(job_id, claim, services.queue, services.health)
         self._claim = claim
         self._services = services
@@ -132,6 +136,7 @@ class Run:
             if earlier is not None:
                 self._reply.restore(earlier, self._services.engine.count_tokens)
             job = admitted(self.id, self._claim, self._services.store.bucket)
+            self.idle_minutes = job.idle_minutes
             await self._generate(job, self._streams(job, earlier))
         except JobRejected as refusal:
             self._reply.finish(final_status(refusal), self._clock(), error=(refusal.code, str(refusal)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from router_lambda.job import DEFAULT_IDLE_MINUTES
 from worker.errors import SettingsError
 from worker.pulse import DEFAULT_STALL_SECONDS
 
@@ -39,6 +40,15 @@ def _json_object(value: object) -> object:
     return parsed
 
 
+def _words(command: object) -> object:
+    if not isinstance(command, str):
+        return command
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise ValueError(f"must be a command line: {error}") from None
+
+
 class Settings(BaseSettings):
     """Environment variables of the worker, each with the prefix `TLFIF_`.
 
@@ -62,8 +72,17 @@ class Settings(BaseSettings):
     max_concurrency: Annotated[int, Field(ge=1, le=4_096)] = 64
     """Jobs that run at once; the others wait in Redis, where another worker can take them."""
 
-    worker_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = Field(default_factory=socket.gethostname)
-    """Names this worker in leases and logs."""
+    worker_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = None
+    """Names this worker in leases and logs; its EC2 instance's id, or else the host's name, if it is not set."""
+
+    idle_minutes: Annotated[float, Field(gt=0, le=30)] = float(DEFAULT_IDLE_MINUTES)
+    """Idle time after which the worker stops its instance, unless a job asks for another one; fractions for tests."""
+
+    boot_deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """Time from the start of the process to its first heartbeat after which the instance is stopped instead."""
+
+    halt_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
+    """Stops the machine when StopInstances fails, such as `sudo shutdown -h now`; no shell is involved."""
 
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
     """Port of `/healthz` and `/metrics` on 127.0.0.1; 0 takes any free one."""

@@ -41,11 +41,12 @@ class VllmEngine:
         self.model = model
 
     @classmethod
-    async def start(cls, model: str, overrides: Mapping[str, Any]) -> Self:
+    async def start(cls, model: str, overrides: Mapping[str, Any], imported: Callable[[], None] = lambda: None) -> Self:
         """Load a folder, GGUF file or hub id, and answer one request: the first user shall not pay for what is lazy.
 
         Blocks the event loop while it loads: call it before there is anything else to do, and before signal handlers
-        and sockets exist, since vLLM's engine core is forked from here and would inherit them.
+        and sockets exist, since vLLM's engine core is forked from here and would inherit them. Calls `imported` once
+        vLLM is imported.
 
         Raises:
             SettingsError: vLLM does not take these arguments or this model.
@@ -55,6 +56,7 @@ class VllmEngine:
         from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
+        imported()
         try:
             config = AsyncEngineArgs(model=_loadable(model), **args).create_engine_config()
         except (TypeError, ValueError, OSError) as error:

@@ -236,7 +236,7 @@ async def test_a_second_worker_of_the_same_name_takes_nothing_from_the_first(sid
     """As long as the other one's heartbeat is there."""
     job = side.enqueue()
     await side.one.claim(await popped(side.one))
-    await side.one.beat("{}", 10, first=True)
+    await side.one.beat("{}", 10)
     assert await side.one.sweep(first=True) == 0
     assert side.raw.get(lease_key(job.id)) == b"one"
 
@@ -372,14 +372,8 @@ async def eventually(look: Callable[[], object]) -> None:
 async def test_a_worker_is_seen_while_it_lives_and_not_after(side: Side) -> None:
     """At once, as JSON that runs out in 10 s; draining is told at once; the end takes it away."""
     async with beating(side.one) as jobs:
-        assert side.heartbeat("one") == {
-            "state": "ready",
-            "running": 0,
-            "model": "fake",
-            "idle_deadline": None,
-            "slots": 8,
-            "job_seconds": None,
-        }
+        shown = side.heartbeat("one")
+        assert (shown["state"], shown["running"], shown["model"], shown["slots"]) == ("ready", 0, "fake", 8)
         jobs.drain()
         await eventually(lambda: side.heartbeat("one")["state"] == "draining")
     assert side.raw.keys() == []
@@ -398,7 +392,7 @@ async def test_workers_are_seen_one_by_one(side: Side) -> None:
 async def test_the_first_beat_ends_the_wait_for_the_gpu(side: Side) -> None:
     """The routers' note that a start was asked for goes with it, and only with it."""
     side.raw.set(GPU_WAKING, "somebody")
-    await side.one.beat("{}", 10, first=False)
+    await side.one.beat("{}", 10)
     assert side.raw.get(GPU_WAKING) == b"somebody"
     async with beating(side.two):
         assert not side.raw.exists(GPU_WAKING)
@@ -420,7 +414,11 @@ async def test_an_unreachable_redis_is_reported_as_such() -> None:
         queue.claim(str(uuid4())),
         queue.sweep(),
         queue.renew([str(uuid4())]),
-        queue.beat("{}", 10, first=True),
+        queue.beat("{}", 10),
+        queue.begin("{}", 10),
+        queue.is_stop_wanted(),
+        queue.close("{}", 10),
+        queue.note_phases("{}"),
         queue.withdraw(),
     ):
         with pytest.raises(QueueUnavailable):

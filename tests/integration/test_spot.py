@@ -17,7 +17,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from local.ports import LOOPBACK, free_ports
-from worker import spot
+from worker import imds, spot
 from worker.spot import UNKNOWN, Notice, noticed
 
 NOTICE = Notice("terminate", "2026-11-23T08:22:00Z")
@@ -197,7 +197,7 @@ async def test_a_token_is_refused_at_first(
     answer: Answer, metadata: Metadata, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or is none that could be sent, or never comes."""
-    monkeypatch.setattr(spot, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(imds, "REQUEST_SECONDS", 0.1)
     metadata.token_answers.insert(0, answer)
     metadata.answers = [DUE]
     async with metadata.up():
@@ -247,7 +247,7 @@ async def test_a_server_that_stumbles(metadata: Metadata, logs: Logs) -> None:
 
 async def test_an_answer_that_hangs(metadata: Metadata, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up in time, and the log says why."""
-    monkeypatch.setattr(spot, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(imds, "REQUEST_SECONDS", 0.1)
     metadata.answers = [QUIET, hang, hang, DUE]
     async with metadata.up():
         assert await seen(metadata) == NOTICE
@@ -297,7 +297,7 @@ async def test_it_is_cancelled_in_the_middle_of_a_look(metadata: Metadata) -> No
 async def test_it_is_cancelled_while_nobody_answers(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on every machine that is not EC2's; the server behind this address takes connections and no more."""
     monkeypatch.setattr(spot, "ABSENT_SECONDS", 60.0)
-    monkeypatch.setattr(spot, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(imds, "REQUEST_SECONDS", 0.1)
     with socket.create_server((LOOPBACK, 0)) as listener:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(noticed, f"http://{LOOPBACK}:{listener.getsockname()[1]}")

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.process.worker_process import ROOT, wait_for
 SCRIPT = """
 import os, signal, sys, time
 from worker import http
-from worker.booting import booting
+from worker.booting import Deadline, booting
 
 parent = os.getpid()
 
@@ -40,9 +41,13 @@ def fork(then):
     tell("inside")
     return os.waitpid(pid, 0)[1]
 
+def give_up():
+    print("gave up", flush=True)
+    return {stops}
+
 {before}
 try:
-    with booting({port}, {{"worker": "one", "pid": os.getpid()}}):
+    with booting({port}, {{"worker": "one", "pid": os.getpid()}}, Deadline({deadline}, give_up)):
         {inside}
 finally:
     {after}
@@ -54,10 +59,11 @@ BIND = "http.bind({port}).close(); tell('free')"
 class Booting:
     """A process that boots."""
 
-    def __init__(self, port: int, before: str, inside: str, after: str) -> None:
+    def __init__(self, port: int, deadline: tuple[float, bool], **parts: str) -> None:
         self.port = port
-        parts = {"before": before, "inside": inside, "after": after}
-        script = SCRIPT.format(port=port, **{name: part.format(port=port) for name, part in parts.items()})
+        seconds, stops = deadline
+        filled = {name: part.format(port=port) for name, part in parts.items()}
+        script = SCRIPT.format(port=port, deadline=seconds, stops=stops, **filled)
         self.popen = subprocess.Popen(
             [sys.executable, "-c", script],
             cwd=ROOT,
@@ -103,10 +109,19 @@ class Booting:
 
 @contextmanager
 def spawned(
-    port: int | None = None, *, before: str = "pass", inside: str = WAIT, after: str = BIND
+    port: int | None = None,
+    *,
+    deadline: tuple[float, bool] = (600.0, False),
+    before: str = "pass",
+    inside: str = WAIT,
+    after: str = BIND,
 ) -> Iterator[Booting]:
-    """Start a process that boots, wait until it is inside, and kill what is left of it afterwards."""
-    process = Booting(free_ports(1)[0] if port is None else port, before, inside, after)
+    """Start a process that boots, wait until it is inside, and kill what is left of it afterwards.
+
+    `deadline` is in seconds, with whether the machine can be stopped when it has passed.
+    """
+    port = free_ports(1)[0] if port is None else port
+    process = Booting(port, deadline, before=before, inside=inside, after=after)
     try:
         assert process.hear() == "inside"
         yield process
@@ -273,10 +288,10 @@ def test_5_what_was_forked_leaves_as_its_parent_would() -> None:
 
 
 def test_6_a_port_that_is_taken() -> None:
-    """The child ends in silence, and the boot goes on."""
+    """Nobody says so here, the deadline is watched all the same, and the boot goes on."""
     (port,) = free_ports(1)
     with socket.create_server((LOOPBACK, port)), spawned(port, after="tell('over')") as process:
-        wait_for(lambda: gone(process.child()))
+        assert process.child().net_connections() == []
         process.go_on()
         assert process.hear() == "over"
         process.go_on()
@@ -286,6 +301,42 @@ def test_6_a_port_that_is_taken() -> None:
 def test_6_no_port() -> None:
     """Nobody answers; signals are taken care of all the same."""
     with spawned(0) as process:
-        assert psutil.Process(process.popen.pid).children() == []
+        assert process.child().net_connections() == []
         process.popen.terminate()
         assert process.end()[0] == 0
+
+
+def test_7_a_boot_that_takes_too_long() -> None:
+    """The machine is told to stop, and the process, which can still hear, to end."""
+    with spawned(deadline=(0.3, True), inside="tell('inside'); time.sleep(60)") as process:
+        code, output, errors = process.end()
+        said = output.splitlines()
+        assert (code, errors, len(said)) == (0, "", 3)
+        assert "not ready in time" in said[0]
+        assert said[1] == "gave up"
+        assert "stopped while booting" in said[2]
+
+
+def test_7_a_boot_that_takes_too_long_on_a_machine_that_cannot_be_stopped() -> None:
+    """It dies, so that its supervisor tries again."""
+    with spawned(0, deadline=(0.3, False), inside="tell('inside'); time.sleep(60)") as process:
+        code, output, errors = process.end()
+        assert (code, errors) == (-signal.SIGKILL, "")
+        assert output.splitlines()[-1] == "gave up"
+
+
+def test_7_a_boot_that_hangs_and_hears_nothing() -> None:
+    """Whatever holds the interpreter does not hold the process that watches it."""
+    deaf = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); tell('inside'); time.sleep(60)"
+    with spawned(deadline=(0.3, True), inside=deaf) as process:
+        assert process.end()[0] == -signal.SIGKILL
+
+
+def test_7_a_boot_in_time() -> None:
+    """Nothing happens when the deadline passes afterwards."""
+    with spawned(deadline=(0.5, True)) as process:
+        process.go_on()
+        assert process.hear() == "free"
+        time.sleep(0.6)
+        process.go_on()
+        assert process.end() == (0, "", "")

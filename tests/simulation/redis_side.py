@@ -7,7 +7,7 @@ Redis does it: whoever waits longest gets the next id, even if it has stopped li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Self
 
 import fakeredis
@@ -20,9 +20,11 @@ from tests.simulation.network import Call, Network
 from worker import lua
 from worker.queue import JobQueue, Renewal
 
-SCRIPTS: Final = ("CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "RELEASE", "SWEEP")
+SCRIPTS: Final = ("CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "RELEASE", "SWEEP", "BEGIN", "CLOSE")
 
-_NEVER_PUSHING: Final = frozenset({"CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "mget"})
+_NEVER_PUSHING: Final = frozenset(
+    {"CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "BEGIN", "CLOSE", "mget", "set", "exists", "keys", "delete"}
+)
 
 
 class RedisServer:
@@ -94,10 +96,12 @@ class RedisServer:
         elif name == "ACKNOWLEDGE" and result:
             self.ledger.note(process.name, name, job_id[:4])
             self.ledger.acknowledged(process, job_id, left=self._left_of(job_id))
+        elif name == "BEGIN":
+            self.ledger.note(process.name, "shows its first heartbeat")
         elif result:
             if name == "RELEASE":
                 self.ledger.released(process, job_id)
-            self.ledger.note(process.name, name, result if name == "SWEEP" else (job_id[:4], result))
+            self.ledger.note(process.name, name, (job_id[:4], result) if name in {"RELEASE", "RETAKE"} else result)
         return result
 
     def _left_of(self, job_id: str) -> list[str]:
@@ -139,6 +143,11 @@ class RemoteRedis:
 
         network.later(0.001, arrive)
         return await network.answer(call)
+
+    async def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
+        """Yield the keys of a pattern."""
+        for key in await self.keys(match):
+            yield key
 
     def register_script(self, script: str) -> Callable[..., Awaitable[Any]]:
         """Return what runs a script."""

@@ -129,7 +129,7 @@ def test_of_several_instances_the_nearest_counts(ec2: FakeEc2, states: list[str]
                 found += super().describe_instances(Filters)["Reservations"]
             return {"Reservations": found}
 
-    assert Ec2(("env", "tinyllama"), lambda: Several(ec2.clock)).nearest().state == nearest
+    assert Ec2(("env", "tinyllama"), lambda: Several(ec2.clock)).instances()[0].state == nearest
 
 
 # Ten at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,10 +17,13 @@ from tests.fakes import FakeEngine, MemoryStore
 from worker import heartbeat
 from worker.errors import QueueUnavailable
 from worker.health import Health
-from worker.heartbeat import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Heartbeat, describe
+from worker.heartbeat import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Heartbeat
 from worker.jobs import Jobs
 from worker.queue import JobQueue
 from worker.run import Services
+
+ASKED_FOR = 1_790_000_000.0
+"""When the instance's start was asked for."""
 
 
 class Listener(JobQueue):
@@ -33,8 +37,16 @@ class Listener(JobQueue):
         self.withdrawals = 0
         self.during: Callable[[], None] = lambda: None
 
-    async def beat(self, heartbeat: str, life: int, *, first: bool) -> None:
-        """Note it or fail."""
+    async def begin(self, heartbeat: str, life: int) -> float | None:
+        """Note the first beat or fail."""
+        await self._note(heartbeat, life, first=True)
+        return ASKED_FOR
+
+    async def beat(self, heartbeat: str, life: int) -> None:
+        """Note a later beat or fail."""
+        await self._note(heartbeat, life, first=False)
+
+    async def _note(self, heartbeat: str, life: int, *, first: bool) -> None:
         await anyio.lowlevel.checkpoint()
         self.during()
         self.firsts.append(first)
@@ -59,13 +71,14 @@ class World:
         self.health = Health()
         services = Services(FakeEngine(), self.queue, MemoryStore(), self.health)
         self.jobs = Jobs(services, 8)
-        self.heartbeat = Heartbeat(services, self.jobs)
+        self.services = services
+        self.heartbeat = Heartbeat(services, self.jobs, "i-1")
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
         """Keep the heartbeat up meanwhile."""
         async with anyio.create_task_group() as tasks:
-            await tasks.start(self.heartbeat.keep)
+            self.asked_for = await tasks.start(self.heartbeat.keep)
             yield
             tasks.cancel_scope.cancel()
 
@@ -99,16 +112,36 @@ def test_two_beats_may_fail_before_the_key_runs_out() -> None:
     assert (HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS) == (3.0, 10)
 
 
-def test_it_says_what_the_routers_ask(world: World) -> None:
-    """Every field, with null for what is not known yet."""
-    assert json.loads(describe("fake", world.jobs)) == {
+def test_it_says_what_the_routers_ask(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every field, with null for what is not known yet; an idle worker says when it stops."""
+    monkeypatch.setattr("time.time", lambda: 1_790_000_000.5)
+    shown = json.loads(world.heartbeat.shown())
+    assert shown.pop("since") > 0
+    assert shown.pop("idle_deadline") == pytest.approx(1_790_000_300.5, abs=60)
+    assert shown == {
         "state": "ready",
         "running": 0,
         "model": "fake",
-        "idle_deadline": None,
         "slots": 8,
         "job_seconds": None,
+        "instance": "i-1",
+        "token_at": None,
     }
+
+
+def test_a_busy_worker_says_no_time_and_one_that_closes_says_so(world: World) -> None:
+    """The countdown is suspended while a job runs, and the last token's time is told."""
+    world.services.idle.begin()
+    world.services.pulse.beat()
+    shown = json.loads(world.heartbeat.shown("draining"))
+    assert (shown["state"], shown["idle_deadline"]) == ("draining", None)
+    assert shown["token_at"] == pytest.approx(time.time(), abs=60)
+
+
+async def test_it_hands_on_when_the_start_was_asked_for(world: World, no_renewal: None) -> None:
+    """As the first beat has found it in Redis."""
+    async with world.beating():
+        assert world.asked_for == ASKED_FOR
 
 
 async def test_the_first_beat_is_out_when_it_has_started(world: World, no_renewal: None) -> None:

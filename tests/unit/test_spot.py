@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from worker.spot import ABSENT_SECONDS, POLL_SECONDS, REQUEST_SECONDS, UNKNOWN, Notice, Pace, parse
+from worker.imds import REQUEST_SECONDS
+from worker.spot import ABSENT_SECONDS, POLL_SECONDS, UNKNOWN, Notice, Pace, parse
 
 TIME = "2026-11-23T08:22:00Z"
 

@@ -1,0 +1,114 @@
+"""EC2's instance metadata service, IMDSv2: a session token first, then paths by it.
+
+Source: Amazon EC2 User Guide, "Use the Instance Metadata Service".
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+import anyio
+import structlog
+
+REQUEST_SECONDS: Final = 2.0
+"""Longest time that one request may take."""
+
+TOKEN_TTL_SECONDS: Final = 21_600
+"""Life of a token, the longest that EC2 grants."""
+
+_TOKEN_PATH: Final = "/latest/api/token"  # noqa: S105 - where tokens come from, not one
+_ID_PATH: Final = "/latest/meta-data/instance-id"
+# Anything else would break the header that it is sent in.
+_TOKEN: Final = re.compile(rb"[!-~]+")
+_ID: Final = re.compile(r"i-[0-9a-f]{1,32}")
+_ID_TRIES: Final = 3
+_ID_PAUSE_SECONDS: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Unanswered(Exception):
+    """The metadata service does not answer, or not as EC2's does."""
+
+
+class Metadata:
+    """The metadata service through one session, with the token of the moment."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+        """Take the service's address without a path, such as `http://169.254.169.254`."""
+        self._session = session
+        self._endpoint = endpoint.rstrip("/")
+        self._token = ""
+
+    async def get(self, path: str) -> bytes | None:
+        """Return what lies under a path, `None` if nothing does.
+
+        Raises:
+            Unanswered: nobody knows whether there is something.
+        """
+        try:
+            if not self._token:
+                self._token = await self._new_token()
+            status, body = await self._get(path)
+            if status == HTTPStatus.UNAUTHORIZED:
+                self._token = await self._new_token()
+                status, body = await self._get(path)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unanswered(f"{type(error).__name__}: {error}") from error
+        if status == HTTPStatus.NOT_FOUND:
+            return None
+        if status == HTTPStatus.OK:
+            return body
+        raise Unanswered(f"{path} answered {status}")
+
+    async def _new_token(self) -> str:
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_SECONDS)}
+        url = self._endpoint + _TOKEN_PATH
+        async with self._session.put(url, headers=headers, allow_redirects=False) as response:
+            if response.status != HTTPStatus.OK:
+                raise Unanswered(f"{_TOKEN_PATH} answered {response.status}")
+            token = await response.read()
+        if not _TOKEN.fullmatch(token):
+            raise Unanswered(f"{_TOKEN_PATH} answered no token")
+        return token.decode()
+
+    async def _get(self, path: str) -> tuple[int, bytes]:
+        headers = {"X-aws-ec2-metadata-token": self._token}
+        async with self._session.get(self._endpoint + path, headers=headers, allow_redirects=False) as response:
+            try:
+                return response.status, await response.read()
+            except (aiohttp.ClientError, OSError):
+                # The status alone says whether there is something.
+                return response.status, b""
+
+
+def session() -> aiohttp.ClientSession:
+    """Return a session for `Metadata`, which goes through no proxy and waits for no answer longer than it should."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS), trust_env=False)
+
+
+async def instance_id(endpoint: str) -> str | None:
+    """Return this instance's id, `None` where nobody knows it, as on a machine that is not EC2's."""
+    reason = "it answered no id"
+    async with session() as http:
+        metadata = Metadata(http, endpoint)
+        for _ in range(_ID_TRIES):
+            try:
+                found = (await metadata.get(_ID_PATH) or b"").decode("ascii", "replace")
+            except Unanswered as failure:
+                reason = str(failure)
+                await anyio.sleep(_ID_PAUSE_SECONDS)
+            else:
+                if _ID.fullmatch(found):
+                    return found
+                break
+    log.info("no instance metadata here", reason=reason)
+    return None
+
+
+def looks_like_an_instance(name: str) -> bool:
+    """Tell whether a worker's name is an instance's id."""
+    return _ID.fullmatch(name) is not None
