@@ -1,4 +1,4 @@
-"""Reads what the gateway accepted or stops, and what a look at the reply object showed."""
+"""Reads what the gateway accepted, stops or tells of the GPU, and what a look at the reply object showed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import httpx
 
 from client.errors import LinkExpired, UnexpectedAnswer, Unreachable
 from client.fields import Fields
+from client.gpu import Status
 from client.refusals import no_such_job, refusal
 from router_lambda.job import is_job_id
 
@@ -95,6 +96,18 @@ def read_cancelling(response: httpx.Response, job_id: str) -> None:
     body = Fields.parse(response.content, _STOP)
     if body.text("status") != "cancelling" or body.text("id") != job_id:
         raise UnexpectedAnswer(f"{_STOP} is not about that job; check that client and service are of the same version")
+
+
+def read_status(response: httpx.Response) -> Status:
+    """Read the answer to `GET /status`.
+
+    Raises:
+        Refused: the service does not tell; `NotFound` when it has no such route.
+        UnexpectedAnswer: it answered, but not in the contract's words.
+    """
+    if response.status_code != HTTPStatus.OK:
+        raise refusal(response)
+    return Status.from_json(response.content)
 
 
 def has_news(response: httpx.Response) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from client import infer, login, stop
+from client import infer, login, status, stop
 from client.errors import ClientError
 from client.exits import HELP, ExitCode, for_error
 from client.password import passwords
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `tlfif` and return its exit code; argparse itself exits with 2 for options it does not know."""
+    if sys.stderr is None:  # closed by the shell, as with `2>&-`; `print` would write to stdout instead
+        sys.stderr = io.StringIO()
     try:
         arguments = _parser().parse_args(argv)
         code: ExitCode = arguments.run(arguments)
@@ -43,14 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _infer(arguments: argparse.Namespace) -> ExitCode:
     settings = _settings(arguments, arguments.deadline)
     command = infer.Infer.read(arguments, sys.stdin.buffer)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal cannot show must not end the reply.
-        sys.stdout.reconfigure(errors="replace")
+    _replace_what_cannot_be_shown()
     try:
         return _ask(settings, lambda client: command.run(client, sys.stdout, sys.stderr))
     except KeyboardInterrupt:
         print(f"tlfif: interrupted; {command.left_behind()}", file=sys.stderr)
         return ExitCode.INTERRUPTED
+
+
+def _status(arguments: argparse.Namespace) -> ExitCode:
+    settings = _settings(arguments, DEFAULT_DEADLINE_SECONDS)
+    _replace_what_cannot_be_shown()
+    return _ask(settings, lambda client: status.run(client, sys.stdout, watch=arguments.watch, output=arguments.output))
 
 
 def _stop(arguments: argparse.Namespace) -> ExitCode:
@@ -62,6 +68,12 @@ def _login(arguments: argparse.Namespace) -> ExitCode:
     command = login.LogIn.read(arguments, os.environ)
     file = TokenFile.at_home(os.environ)
     return command.run(file, passwords(sys.stdin), time.time, sys.stdout, sys.stderr)
+
+
+def _replace_what_cannot_be_shown() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal cannot show must not end the reply.
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _settings(arguments: argparse.Namespace, deadline_seconds: float) -> Settings:
@@ -107,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
     service = _service_options()
     infer.add_arguments(command("infer", "post a prompt and print the reply as it streams", _infer, service))
+    status.add_arguments(command("status", "tell what the GPU does", _status, service))
     stop.add_arguments(command("stop", "cancel a job, or stop the GPU", _stop, service))
     login.add_arguments(command("login", "sign in with a password and store the tokens", _login))
     return parser

@@ -18,7 +18,7 @@ import httpx
 from client.connection import Connected, Connection, usable
 from client.errors import LoginRefused, UnexpectedAnswer
 from client.fields import Fields
-from client.refusals import quote
+from client.quoting import quote
 from client.tokens import Tokens
 
 _ANSWER: Final = "Cognito's answer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, TypeVar
 
 from client.errors import UnexpectedAnswer
@@ -40,8 +41,15 @@ class Fields:
         return self._typed(name, int)
 
     def number(self, name: str) -> float:
-        """Return an integer or a float."""
-        return float(self._typed(name, int if _is(self.value.get(name), int) else float))
+        """Return an integer or a float that is finite, which Python's JSON need not be."""
+        value = self._typed(name, int if _is(self.value.get(name), int) else float)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _malformed(f"{self._name}.{name}", "is no finite number")
+        return number
 
     def optional_number(self, name: str) -> float | None:
         """Return an integer or a float, or `None` where it is null or absent."""

@@ -14,6 +14,7 @@ from client.exits import ExitCode, for_status
 from client.printing import FinalDocument, GrowingText, LabelledChoices, Printer, ending, receipt
 from client.request import json_schema_format, text_messages
 from client.settings import DEFAULT_DEADLINE_SECONDS
+from client.waking import Waking
 
 if TYPE_CHECKING:  # httpx takes longer to import than the rest of the command, and `--help` needs none of it
     from client.session import Client
@@ -124,8 +125,9 @@ class Infer:
         printer = self.printer(out)
         first = last = None
         try:
-            async with aclosing(client.follow(submission)) as snapshots:
+            async with Waking(client, submission, err) as waking, aclosing(client.follow(submission)) as snapshots:
                 async for last in snapshots:
+                    waking.end()
                     printer.show(last)
                     if first is None and any(choice.text for choice in last.choices):
                         first = last

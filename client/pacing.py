@@ -1,6 +1,6 @@
-"""Decides how long to wait before looking at the reply again.
+"""Decides how long to wait before looking at the reply, or at the GPU, again.
 
-Each unchanged answer stretches the interval by a quarter, which keeps it near a fifth of the silence so far.
+Each unchanged reply stretches the interval by a quarter, which keeps it near a fifth of the silence so far.
 News is late by at most that share of the wait for it, and the requests of a silence grow with its logarithm,
 until the interval reaches its bound. News makes it short again.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
+
+from client.errors import Busy
 
 SHORTEST_SECONDS: Final = 0.05
 """Interval while text arrives; the worker writes no oftener than this."""
@@ -20,6 +22,9 @@ STRETCH: Final = 1.25
 
 FIRST_BACKOFF_SECONDS: Final = 0.25
 LONGEST_BACKOFF_SECONDS: Final = 5.0
+
+STATUS_SECONDS: Final = 3.0
+"""Interval of looks at the GPU, the shortest that the service allows in the long run."""
 
 
 class Pacing:
@@ -48,3 +53,10 @@ class Pacing:
         backoff = self._backoff
         self._backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
         return backoff * (0.5 + self._chance() / 2)
+
+
+def status_again(busy: Busy | None = None) -> float:
+    """Return the wait before the next look at the GPU; longer if the service was too busy for this one."""
+    if busy is None:
+        return STATUS_SECONDS
+    return max(2 * STATUS_SECONDS, busy.retry_after_seconds or 0)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import httpx
 
 from client.errors import BadRequest, Busy, NotAuthorized, NotFound, Refused
+from client.quoting import quote
 from router_lambda.job import FieldError
-
-_LONGEST_QUOTE: Final = 300
-"""Characters shown of any text that the service chose."""
 
 
 def refusal(response: httpx.Response) -> Refused:
@@ -93,12 +91,6 @@ def _field_errors(problem: dict[str, Any]) -> list[FieldError]:
         for error in (errors if isinstance(errors, list) else [])
         if isinstance(error, dict)
     ]
-
-
-def quote(text: object) -> str:
-    """Make text from outside fit for one line of a terminal."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return shown if len(shown) <= _LONGEST_QUOTE else shown[:_LONGEST_QUOTE] + "…"
 
 
 def _retry_after(response: httpx.Response) -> int | None:

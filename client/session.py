@@ -20,10 +20,11 @@ from typing import Any
 
 import httpx
 
-from client.answers import Submission, has_news, read_cancelling, read_stop, read_submission
+from client.answers import Submission, has_news, read_cancelling, read_status, read_stop, read_submission
 from client.connection import Connected, Connection, usable
 from client.deadline import Deadline
 from client.errors import NotConnected, UnexpectedAnswer, Unreachable
+from client.gpu import Status
 from client.idempotency import checked_key
 from client.pacing import Pacing
 from client.reply import Snapshot
@@ -32,7 +33,7 @@ from client.settings import DEFAULT_DEADLINE_SECONDS, Settings
 
 
 class Client(Connected):
-    """One connection to one service; times are seconds of `clock`, any monotonic one.
+    """One connection to one service; times are seconds of `clock`, any monotonic one, and pass in `sleep`.
 
     Raises:
         InvalidSettings: the URL, the token or the deadline cannot be used.
@@ -51,8 +52,8 @@ class Client(Connected):
     ) -> None:
         self._settings = Settings(url, token, deadline_seconds)
         usable(self._settings.url, "the service's URL")
-        self._clock = clock
-        self._sleep = sleep
+        self.clock = clock
+        self.sleep = sleep
         self._chance = chance
         self._connection = Connection("--url", transport)
 
@@ -80,10 +81,10 @@ class Client(Connected):
         """
         body = encode_body(prompt=prompt, messages=messages, raw=raw, idle_minutes=idle_minutes, params=params)
         key = checked_key(idempotency_key)
-        posted_at = self._clock()
-        deadline = Deadline(self._settings.deadline_seconds, posted_at, self._clock)
+        posted_at = self.clock()
+        deadline = Deadline(self._settings.deadline_seconds, posted_at, self.clock)
         try:
-            response = await self._post("/infer", body, deadline, {"Idempotency-Key": key})
+            response = await self._call("POST", "/infer", deadline, body, {"Idempotency-Key": key})
         except NotConnected:
             raise
         except Unreachable as error:
@@ -101,7 +102,7 @@ class Client(Connected):
             UnexpectedAnswer: the reply object breaks the contract.
             DeadlinePassed: no final snapshot within the deadline, counted from the POST.
         """
-        deadline = Deadline(self._settings.deadline_seconds, submission.posted_at, self._clock)
+        deadline = Deadline(self._settings.deadline_seconds, submission.posted_at, self.clock)
         pacing = Pacing(self._chance)
         etag: str | None = None
         shown: Snapshot | None = None
@@ -120,10 +121,10 @@ class Client(Connected):
                     if shown.is_final:
                         return
                 wait = pacing.changed() if news else pacing.unchanged()
-            await self._sleep(min(wait, deadline.left()))
+            await self.sleep(min(wait, deadline.left()))
 
     def _read(self, response: httpx.Response, submission: Submission, earlier: Snapshot | None) -> Snapshot:
-        snapshot = Snapshot.from_json(response.content, self._clock() - submission.posted_at)
+        snapshot = Snapshot.from_json(response.content, self.clock() - submission.posted_at)
         if snapshot.id != submission.id:
             raise UnexpectedAnswer("the reply is that of another job; check how the bucket is set up")
         if earlier and not snapshot.continues(earlier):
@@ -139,7 +140,7 @@ class Client(Connected):
             UnexpectedAnswer: the answer breaks the contract.
             DeadlinePassed: no answer within the deadline.
         """
-        return read_stop(await self._post("/stop", b"", self._deadline_for_stop()))
+        return read_stop(await self._call("POST", "/stop", self._deadline("answer to POST /stop")))
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job that waits or runs; its reply ends as `cancelled`.
@@ -152,21 +153,32 @@ class Client(Connected):
             DeadlinePassed: no answer within the deadline.
         """
         body = encode_cancel(job_id)
-        read_cancelling(await self._post("/stop", body, self._deadline_for_stop()), job_id)
+        read_cancelling(await self._call("POST", "/stop", self._deadline("answer to POST /stop"), body), job_id)
 
-    def _deadline_for_stop(self) -> Deadline:
-        return Deadline(self._settings.deadline_seconds, self._clock(), self._clock, "answer to POST /stop")
+    async def status(self) -> Status:
+        """Ask what the GPU does.
 
-    async def _post(
-        self, route: str, body: bytes, deadline: Deadline, headers: Mapping[str, str] | None = None
+        Raises:
+            Refused: the service does not tell; `NotFound` when it has no such route, `Busy` when asked too often.
+            Unreachable: no answer.
+            UnexpectedAnswer: the answer breaks the contract.
+            DeadlinePassed: no answer within the deadline.
+        """
+        return read_status(await self._call("GET", "/status", self._deadline("answer to GET /status")))
+
+    def _deadline(self, awaited: str) -> Deadline:
+        return Deadline(self._settings.deadline_seconds, self.clock(), self.clock, awaited)
+
+    async def _call(
+        self, method: str, route: str, deadline: Deadline, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """Post what may arrive twice."""
+        """Send the gateway what may arrive twice."""
         # The token goes to the gateway alone: a store that gets it beside a signed query refuses the request.
         all_headers = {"Authorization": f"Bearer {self._settings.token}", **(headers or {})}
         if body:
             all_headers["Content-Type"] = "application/json"
-        request = self._connection.request("POST", self._settings.endpoint(route), all_headers, body)
-        return await self._connection.send_until_answered(request, deadline, Pacing(self._chance), self._sleep)
+        request = self._connection.request(method, self._settings.endpoint(route), all_headers, body)
+        return await self._connection.send_until_answered(request, deadline, Pacing(self._chance), self.sleep)
 
     def _get(self, url: str, etag: str | None) -> httpx.Request:
         return self._connection.request("GET", url, {"If-None-Match": etag} if etag else {})

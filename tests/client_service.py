@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -42,17 +44,35 @@ def reply(*texts: str, status: str = "streaming", **fields: Any) -> dict[str, An
     } | fields
 
 
+def gpu(state: str, phase: str | None = None, eta: int | None = None, **fields: Any) -> dict[str, Any]:
+    """Return what the service tells of the GPU."""
+    return {
+        "state": state,
+        "phase": phase,
+        "eta": eta,
+        "waiting": 0,
+        "running": 0,
+        "model": "tiny",
+        "idle_seconds": None,
+        "problem": None,
+    } | fields
+
+
 def accepted(status: str = "queued", **fields: Any) -> httpx.Response:
     """Return the answer to a POST that queued the job."""
     return httpx.Response(202, json={"status": status, "id": JOB_ID} | fields, headers={"Location": REPLY_URL})
 
 
 class Clock:
-    """Monotonic seconds that pass in `sleep` alone; `slept` lists each sleep."""
+    """Monotonic seconds that pass in `sleep` alone; `slept` lists each sleep.
+
+    Of several tasks that sleep, the one that is due first goes on first.
+    """
 
     def __init__(self) -> None:
         self.now = 1_000.0
         self.slept: list[float] = []
+        self._due: list[float] = []
 
     def __call__(self) -> float:
         """Tell the time."""
@@ -61,8 +81,46 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         """Let time pass without taking any."""
         self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
+        due = self.now + seconds
+        self._due.append(due)
+        try:
+            await asyncio.sleep(0)
+            while due > min(self._due):  # noqa: ASYNC110 - every turn lets the others come nearer
+                await asyncio.sleep(0)
+            self.now = due
+        finally:
+            self._due.remove(due)
+
+
+class Terminal(io.StringIO):
+    """Takes what is written, as a terminal whose width nobody knows."""
+
+    def isatty(self) -> bool:
+        """Tell that somebody may be looking."""
+        return True
+
+    @property
+    def lines(self) -> list[str]:
+        """What can be read on it."""
+        return screen(self.getvalue())
+
+
+def screen(written: str) -> list[str]:
+    """Return the lines that a terminal shows after all of this was written; the cursor is in the last one."""
+    lines, at = [""], 0
+    for piece in re.findall(r"\x1b\[K|\r|\n|[^\x1b\r\n]+", written):
+        line = lines[-1]
+        if piece == "\x1b[K":
+            lines[-1] = line[:at]
+        elif piece == "\r":
+            at = 0
+        elif piece == "\n":
+            lines.append("")
+            at = 0
+        else:
+            lines[-1] = line[:at] + piece + line[at + len(piece) :]
+            at += len(piece)
+    return lines
 
 
 class Store(Enum):
@@ -72,22 +130,29 @@ class Store(Enum):
     SAME = 304
 
 
-class Service(httpx.MockTransport):
-    """Answers POSTs from `posts` and looks at the reply from `looks`, both in order; the last look repeats.
+_Step = dict[str, Any] | bytes | int | BaseException | httpx.Response | Store
+"""What comes of one request."""
 
-    A look is a new document, raw bytes of one, a bare status, an error to raise, or `Store`. A document is
-    sent again unless If-None-Match names it, as in S3.
+
+class Service(httpx.MockTransport):
+    """Answers POSTs from `posts`, GETs of the GPU's status from `statuses`, and looks at the reply from `looks`.
+
+    Each goes in order, and the last one repeats. A look is a new document, raw bytes of one, a bare HTTP status, an
+    error to raise, or `Store`; so is a status of the GPU, but for `Store`. A reply is sent again unless If-None-Match
+    names it, as in S3. Without `statuses`, the service has no such route.
     """
 
     def __init__(
         self,
-        *looks: dict[str, Any] | bytes | int | BaseException | httpx.Response | Store,
+        *looks: _Step,
         posts: tuple[httpx.Response | BaseException, ...] = (),
+        statuses: Sequence[_Step] = (404,),
     ) -> None:
         super().__init__(self._answer)
         self.requests: list[httpx.Request] = []
-        self._looks = list(looks)
-        self._posts = list(posts or [accepted()])
+        self._looks: list[_Step] = list(looks)
+        self._posts: list[_Step] = list(posts or [accepted()])
+        self._statuses: list[_Step] = list(statuses)
         self._object: bytes | None = None
         self._version = 0
 
@@ -110,9 +175,15 @@ class Service(httpx.MockTransport):
         posted: dict[str, Any] = json.loads(self.requests[0].content)
         return posted
 
+    @property
+    def asked_for_status(self) -> list[httpx.Request]:
+        """The GETs of the GPU's status."""
+        return [request for request in self.requests if _asks_for_status(request)]
+
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        script = self._posts if request.method == "POST" else self._looks
+        asks_for_status = _asks_for_status(request)
+        script = self._posts if request.method == "POST" else self._statuses if asks_for_status else self._looks
         step = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(step, BaseException):
             raise step
@@ -122,6 +193,8 @@ class Service(httpx.MockTransport):
             return httpx.Response(step)
         if not isinstance(step, Store):
             content = step if isinstance(step, bytes) else json.dumps(step).encode()
+            if asks_for_status:
+                return httpx.Response(200, content=content)
             self._version += content != self._object
             self._object = content
         return self._get(request)
@@ -135,13 +208,19 @@ class Service(httpx.MockTransport):
         return httpx.Response(200, content=self._object, headers={"ETag": etag})
 
 
+def _asks_for_status(request: httpx.Request) -> bool:
+    return str(request.url) == f"{URL}/status"
+
+
 Run = Callable[..., int]
 """Runs a command of `tlfif` against a `Service`, with these arguments, and returns its exit code."""
 
 
-def run_command(monkeypatch: pytest.MonkeyPatch, command: str, service: Service, *arguments: str) -> int:
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, command: str, service: Service, *arguments: str, clock: Clock | None = None
+) -> int:
     """Run a command of `tlfif` as a user would who has set the environment."""
-    clock = Clock()
+    clock = clock or Clock()
     wired = functools.partial(Client, transport=service, clock=clock, sleep=clock.sleep)
     monkeypatch.setenv("TLFIF_URL", URL)
     monkeypatch.setenv("TLFIF_TOKEN", TOKEN)

@@ -239,6 +239,8 @@ def test_missing_settings_are_named_together(
         ["infer", "--raw", "--system", "x", "why?"],
         ["infer", "--json", "--json-schema", "f", "why?"],
         ["infer", "--max", "3", "why?"],
+        ["status", "gpu"],
+        ["status", "--output", "yaml"],
         ["stop", "one", "two"],
         ["stop", "--deadline", "3"],
         ["login", "--password", "sesame"],

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from client.deadline import Deadline
-from client.errors import DeadlinePassed, NotConnected
+from client.errors import Busy, DeadlinePassed, NotConnected
 from client.pacing import (
     FIRST_BACKOFF_SECONDS,
     LONGEST_BACKOFF_SECONDS,
     LONGEST_SECONDS,
     SHORTEST_SECONDS,
+    STATUS_SECONDS,
     Pacing,
+    status_again,
 )
 from tests.client_service import Clock
 
@@ -108,3 +110,12 @@ def test_a_deadline_that_passed_names_the_last_trouble() -> None:
         deadline.left()
 
     assert caught.value.__cause__ is deadline.trouble
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"), [(None, 2 * STATUS_SECONDS), (0, 2 * STATUS_SECONDS), (1, 2 * STATUS_SECONDS), (90, 90)]
+)
+def test_a_busy_service_is_asked_more_slowly(retry_after: int | None, wait: float) -> None:
+    """Never sooner than it wants, and at half the usual rate at least."""
+    assert status_again(Busy("busy", status=429, retry_after_seconds=retry_after)) == wait
+    assert status_again() == STATUS_SECONDS
