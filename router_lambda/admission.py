@@ -1,17 +1,16 @@
-"""What /infer and /stop share: who may call and how often, and what callers hear when something is away."""
+"""What /infer, /stop and /status share: who may call and how often, and what callers hear when something is away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from router_lambda import logs
 from router_lambda.ec2 import Ec2Unavailable
 from router_lambda.http import Problem, Request
 from router_lambda.identity import Identity
 from router_lambda.queue import QueueUnavailable, translated
-from router_lambda.throttle import BURST, INTERVAL_SECONDS, Throttle, rate_key, retry_after
+from router_lambda.throttle import BURST, INTERVAL_SECONDS, Allowance, Throttle, rate_key, retry_after
 
 
 class Admission:
@@ -25,7 +24,7 @@ class Admission:
         """See `Identity.subject`."""
         return self._identity.subject(request)
 
-    def admit(self, sub: str, route: Literal["infer", "stop"]) -> None:
+    def admit(self, sub: str, route: Allowance) -> None:
         """Count a call of a user.
 
         Raises:

@@ -63,6 +63,10 @@ class Capacity:
         seconds = JOB_TTL_SECONDS - (0 if self.is_awake else DEFAULT_BOOT_SECONDS)
         return max(self.slots, int(seconds * self.slots / self.job_seconds))
 
+    def backlog_seconds(self, waiting: int) -> float:
+        """Return how long this worker would need for so many jobs."""
+        return waiting * self.job_seconds / self.slots
+
     def seconds_until_room(self, waiting: int) -> int:
         """Return when one more may wait, in whole seconds from now, 1 to `JOB_TTL_SECONDS`."""
         excess = waiting - self.most_waiting() + 1

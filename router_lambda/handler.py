@@ -21,6 +21,7 @@ from router_lambda.queue import Queue, connect
 from router_lambda.queue_health import SLOWEST_SECONDS, QueueHealth
 from router_lambda.replies import Replies
 from router_lambda.settings import RouterSettings
+from router_lambda.status import Status
 from router_lambda.stop import Stop
 from router_lambda.throttle import Throttle
 
@@ -45,6 +46,7 @@ def build(
         {
             "/infer": {"POST": Infer(admission, queue, gpu, Replies(settings.bucket), clock)},
             "/stop": {"POST": Stop(admission, queue, gpu)},
+            "/status": {"GET": Status(admission, client, ec2, gpu, clock)},
             "/ping": {"GET": ping},
             "/queue-health": {"GET": QueueHealth(health_client, networks)},
         }

@@ -17,6 +17,7 @@ from router_lambda.job import (
     CLOSING_SECONDS,
     ENQUEUE_LUA,
     GPU_CLOSING,
+    GPU_REFUSED,
     GPU_STOP,
     GPU_WAKING,
     JOB_TTL_SECONDS,
@@ -26,6 +27,7 @@ from router_lambda.job import (
     Job,
     cancel_key,
     job_key,
+    lease_key,
     worker_key,
 )
 
@@ -76,6 +78,42 @@ redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
 return 0
 """
 
+TAKE_OVERDUE_LUA: Final = """
+-- Counts the open jobs that can still be run, and leases those to the caller whose time ran out and whom nobody has.
+-- KEYS: queue:open, gpu:refused. ARGV: prefixes of job and lease keys, who leases, for how long (seconds).
+-- Returns the count, ids and enqueue times (Unix seconds) of those that are leased in turn, and why EC2 refused.
+local live, overdue = 0, {}
+local open = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #open, 2 do
+  if redis.call('EXISTS', ARGV[1]..open[i]) == 1 then
+    live = live + 1
+  elseif redis.call('SET', ARGV[2]..open[i], ARGV[3], 'NX', 'EX', ARGV[4]) then
+    overdue[#overdue + 1] = open[i]
+    overdue[#overdue + 1] = open[i + 1]
+  end
+end
+return {live, overdue, redis.call('GET', KEYS[2])}
+"""
+
+FORGET_LUA: Final = """
+-- Forgets a job that its lease holder has answered, all of it at once.
+-- KEYS: lease:{id}, cancel:{id}, queue:open, queue:attempts, queue:ready. ARGV: id, the lease holder.
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  return 0
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[1])
+redis.call('LREM', KEYS[5], 0, ARGV[1])
+return 1
+"""
+
+WAKER: Final = "waker"
+"""Who holds the lease of a job that is answered without a worker."""
+
+ANSWER_SECONDS: Final = 30
+"""Life of such a lease: longer than an answer takes; what was not answered by then is looked at again."""
+
 
 class QueueUnavailable(Exception):
     """Redis could not be reached or did not answer in time; the request may be sent again."""
@@ -99,6 +137,7 @@ class Placed:
         is_open: whether it is still to be finished.
         has_worker: whether a worker is alive that will not stop before it has run the job.
         closing_at: Unix seconds since which the GPU is about to stop, `None` if it is not.
+        backlog_seconds: how long one worker would need for all that waits.
     """
 
     id: str
@@ -106,6 +145,22 @@ class Placed:
     is_open: bool
     has_worker: bool
     closing_at: float | None
+    backlog_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to do.
+
+    Attributes:
+        live: open jobs that a worker could still run.
+        overdue: those whose time ran out and whom nobody has: their ids and when they were queued, in Unix seconds.
+        refusal: why EC2 last refused to start a GPU, if it was within the life of a job.
+    """
+
+    live: int
+    overdue: list[tuple[str, float]]
+    refusal: str | None
 
 
 def connect(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
@@ -140,6 +195,8 @@ class Queue:
         self._withdraw = client.register_script(WITHDRAW_LUA)
         self._cancel = client.register_script(CANCEL_LUA)
         self._close = client.register_script(CLOSE_LUA)
+        self._take_overdue = client.register_script(TAKE_OVERDUE_LUA)
+        self._forget = client.register_script(FORGET_LUA)
         # A worker is found by a scan of all keys, which takes longer the more there are; so the last one's key is kept.
         self._worker: str | bytes = worker_key("")
         self._capacity = Capacity()
@@ -155,10 +212,10 @@ class Queue:
         """
         keys = [job_key(job.id), QUEUE_OPEN, QUEUE_READY, *([idempotency_key] if idempotency_key else [])]
         with translated():
-            result, closing_ms = self._place(job, keys)
+            result, waiting, closing_ms = self._place(job, keys)
             if isinstance(result, int) and result < self._capacity.most_waiting():
                 # Refused by what was known of the worker before; it can do more.
-                result, closing_ms = self._place(job, keys)
+                result, waiting, closing_ms = self._place(job, keys)
         if isinstance(result, int):
             raise QueueFull(result, self._capacity.seconds_until_room(result))
         closing_at = self._clock() - CLOSING_SECONDS + closing_ms / 1e3 if closing_ms > 0 else None
@@ -170,19 +227,24 @@ class Queue:
             is_open=bool(is_open),
             has_worker=self._capacity.is_awake and closing_at is None,
             closing_at=closing_at,
+            backlog_seconds=self._capacity.backlog_seconds(waiting),
         )
 
-    def _place(self, job: Job, keys: list[str]) -> tuple[Any, int]:
-        """Run the script and look at the worker; return what the script said and the life of `gpu:closing` in ms."""
+    def _place(self, job: Job, keys: list[str]) -> tuple[Any, int, int]:
+        """Run the script and look at the worker.
+
+        Returns what the script said, how many jobs wait, and the life of `gpu:closing` in ms.
+        """
         most = self._capacity.most_waiting()
         pipeline = self._client.pipeline(transaction=False)
         pipeline.eval(ENQUEUE_LUA, len(keys), *keys, job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most)
+        pipeline.llen(QUEUE_READY)
         pipeline.pttl(GPU_CLOSING)
         pipeline.get(self._worker)
-        result, closing_ms, heartbeat = pipeline.execute()
+        result, waiting, closing_ms, heartbeat = pipeline.execute()
         capacity = Capacity.from_heartbeat(heartbeat)
         self._capacity = capacity if capacity.is_awake else self._find_worker()
-        return result, closing_ms
+        return result, waiting, closing_ms
 
     def _find_worker(self) -> Capacity:
         """Look for any worker that takes jobs and say what can be run."""
@@ -221,3 +283,17 @@ class Queue:
         """Forget `gpu:closing`."""
         with translated():
             self._client.delete(GPU_CLOSING)
+
+    def take_overdue(self) -> Work:
+        """See what there is to do, and take the jobs that can only be answered as expired."""
+        with translated():
+            args = [job_key(""), lease_key(""), WAKER, ANSWER_SECONDS]
+            live, flat, refusal = self._take_overdue(keys=[QUEUE_OPEN, GPU_REFUSED], args=args)
+        overdue = [(job_id.decode(), float(at)) for job_id, at in zip(flat[::2], flat[1::2], strict=True)]
+        return Work(live, overdue, None if refusal is None else refusal.decode())
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job that was taken as overdue and is answered."""
+        with translated():
+            keys = [lease_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS, QUEUE_READY]
+            self._forget(keys=keys, args=[job_id, WAKER])

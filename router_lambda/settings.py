@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -13,10 +14,17 @@ DEFAULT_GPU_TAG: Final = "env=tinyllama"
 DEFAULT_PING_CIDRS: Final = "10.20.0.0/22"
 """The VPC that `terraform/` makes."""
 
+DEFAULT_MAX_SESSION_MINUTES: Final = 240
+"""How long the GPU may run without a break, in minutes."""
+
+MAX_SESSION_MINUTES: Final = range(10, 1_441)
+"""What the longest session may be set to, in minutes: more than a boot takes, a day at most."""
+
 LEEWAY_SECONDS: Final = 10
 """How far the issuer's clock and ours may be apart: a token lives so much longer, and is valid so much sooner."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _JWT_NAMES: Final = ("TLFIF_JWKS_URL", "TLFIF_JWT_ISSUER", "TLFIF_JWT_AUDIENCE")
 
 
@@ -88,9 +96,8 @@ class HealthSettings:
         Raises:
             RouterConfigError: naming every variable that is missing or wrong.
         """
-        problems = _missing(environment, ("TLFIF_REDIS_URL",))
-        if (url := environment.get("TLFIF_REDIS_URL")) and not _is_redis(url):
-            problems.append("write TLFIF_REDIS_URL like redis://host:6379/0")
+        problems: list[str] = []
+        url = _redis_url(environment, problems)
         networks = []
         for text in (environment.get("TLFIF_PING_CIDRS") or DEFAULT_PING_CIDRS).split(","):
             try:
@@ -98,7 +105,7 @@ class HealthSettings:
             except ValueError as error:
                 problems.append(f"mend TLFIF_PING_CIDRS: {error}")
         _raise_any(problems)
-        return cls(environment["TLFIF_REDIS_URL"], tuple(networks))
+        return cls(url, tuple(networks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +130,44 @@ class RouterSettings:
             RouterConfigError: naming every variable that is missing or wrong.
         """
         problems = _missing(environment, ("TLFIF_BUCKET",))
-        name, equals, value = (environment.get("TLFIF_GPU_TAG") or DEFAULT_GPU_TAG).partition("=")
-        if not (name and equals and value):
-            problems.append(f"write TLFIF_GPU_TAG as name=value, like {DEFAULT_GPU_TAG}")
+        gpu_tag = _gpu_tag(environment, problems)
         health = _collected(HealthSettings, environment, problems)
         has_jwt = _is_disabled(environment) or any(environment.get(name) for name in _JWT_NAMES)
         jwt = _collected(JwtSettings, environment, problems) if has_jwt else None
         _raise_any(problems)
         assert health is not None
-        return cls(health, environment["TLFIF_BUCKET"], (name, value), jwt)
+        return cls(health, environment["TLFIF_BUCKET"], gpu_tag, jwt)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaperSettings:
+    """What the reaper needs to know.
+
+    Attributes:
+        gpu_tag: name and value of the EC2 tag that marks the GPU's instances.
+        max_session_minutes: how long an instance may run without a break, in minutes.
+    """
+
+    redis_url: str
+    gpu_tag: tuple[str, str]
+    max_session_minutes: int = DEFAULT_MAX_SESSION_MINUTES
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ReaperSettings:
+        """Read the settings.
+
+        Raises:
+            RouterConfigError: naming every variable that is missing or wrong.
+        """
+        problems: list[str] = []
+        url = _redis_url(environment, problems)
+        gpu_tag = _gpu_tag(environment, problems)
+        minutes = environment.get("TLFIF_MAX_SESSION_MINUTES") or str(DEFAULT_MAX_SESSION_MINUTES)
+        if not (_WHOLE_NUMBER.fullmatch(minutes) and int(minutes) in MAX_SESSION_MINUTES):
+            first, last = MAX_SESSION_MINUTES[0], MAX_SESSION_MINUTES[-1]
+            problems.append(f"set TLFIF_MAX_SESSION_MINUTES to whole minutes from {first} to {last}")
+        _raise_any(problems)
+        return cls(url, gpu_tag, int(minutes))
 
 
 _Part = TypeVar("_Part", HealthSettings, JwtSettings)
@@ -143,6 +179,24 @@ def _collected(part: type[_Part], environment: Mapping[str, str], problems: list
     except RouterConfigError as error:
         problems.extend(error.problems)
         return None
+
+
+def _redis_url(environment: Mapping[str, str], problems: list[str]) -> str:
+    """Return the queue's address; what is wrong with it goes to `problems`."""
+    url = environment.get("TLFIF_REDIS_URL", "")
+    if not url:
+        problems.append("set TLFIF_REDIS_URL")
+    elif not _is_redis(url):
+        problems.append("write TLFIF_REDIS_URL like redis://host:6379/0")
+    return url
+
+
+def _gpu_tag(environment: Mapping[str, str], problems: list[str]) -> tuple[str, str]:
+    """Return name and value of the tag; what is wrong with it goes to `problems`."""
+    name, equals, value = (environment.get("TLFIF_GPU_TAG") or DEFAULT_GPU_TAG).partition("=")
+    if not (name and equals and value):
+        problems.append(f"write TLFIF_GPU_TAG as name=value, like {DEFAULT_GPU_TAG}")
+    return name, value
 
 
 def _is_disabled(environment: Mapping[str, str]) -> bool:

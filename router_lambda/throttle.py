@@ -21,6 +21,9 @@ BURST: Final = 5
 INTERVAL_SECONDS: Final = 3
 """Seconds from one call to the next after a burst: 20 calls a minute."""
 
+Allowance = Literal["infer", "stop", "status"]
+"""What a user has allowances for, each of its own: a route of that name."""
+
 TAKE_LUA: Final = """
 -- Admits a call, or tells how long to wait for the next one; a refusal writes nothing. The time is this server's, so
 -- the clocks of the callers do not matter. The key expires at the moment from which on it would change nothing.
@@ -42,7 +45,7 @@ return 0
 """
 
 
-def rate_key(sub: str, route: Literal["infer", "stop"] = "infer") -> str:
+def rate_key(sub: str, route: Allowance = "infer") -> str:
     """Key of a user's allowance on a route."""
     user = user_in_key(sub)
     return f"rate:{user}" if route == "infer" else f"rate:{user}:{route}"

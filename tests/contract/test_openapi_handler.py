@@ -11,10 +11,11 @@ from typing import Any, Final
 import fakeredis
 import httpx
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from local.gateway import MAX_BODY_BYTES, Gateway
 from router_lambda.infer import _IDEMPOTENCY_KEY
-from router_lambda.job import QUEUE_OPEN, QUEUE_READY, job_key
+from router_lambda.job import GPU_BOOTING, QUEUE_OPEN, QUEUE_READY, booting_note, job_key
 from router_lambda.throttle import BURST
 from tests.openapi import METHODS, PROBLEM, document, faults, responses, validator
 from tests.router_samples import JOB, JOB_ID, event
@@ -24,7 +25,11 @@ LOCAL: Final = "http://localhost:5173"
 FOREIGN: Final = "https://localhost.example.org"
 PROMPT: Final = '{"prompt": "a"}'
 CANCEL: Final = json.dumps({"id": JOB_ID})
-PATHS: Final = ("/infer", "/stop", "/ping", "/queue-health")
+POSTED: Final = ("/infer", "/stop")
+READ: Final = ("/status", "/ping", "/queue-health")
+PATHS: Final = (*POSTED, *READ)
+GUARDED: Final = (*(("POST", path) for path in POSTED), ("GET", "/status"))
+"""Routes behind the authorizer."""
 
 SIGNS_WITH: Final = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -33,8 +38,9 @@ SIGNS_WITH: Final = {
 }
 
 EDGE_ONLY: Final = {
-    *(("POST", path, status) for path in ("/infer", "/stop") for status in (403, 413)),
-    *((method, path, 500) for path in PATHS for method in ("OPTIONS", "POST" if path in PATHS[:2] else "GET")),
+    *((method, path, 403) for method, path in GUARDED),
+    *(("POST", path, 413) for path in POSTED),
+    *((method, path, 500) for path in PATHS for method in ("OPTIONS", "POST" if path in POSTED else "GET")),
 }
 """What the router itself never answers: API Gateway does, in front of it or in place of it."""
 
@@ -69,6 +75,21 @@ class World:
     def lose_instance(self) -> None:
         """Let no instance have the tag."""
         self.ec2.state = None
+
+    def boot(self) -> None:
+        """Let a worker load its model while a job waits."""
+        self.hold_job()
+        self.redis.rpush(QUEUE_READY, JOB_ID)
+        self.redis.set(GPU_BOOTING, booting_note("engine", NOW))
+
+    def close(self) -> None:
+        """Let a worker be about to stop its instance."""
+        self.ec2.state = "running"
+        beat(self.redis, state="draining")
+
+    def hide_ec2(self) -> None:
+        """Let EC2 answer nobody."""
+        self.ec2.failures["describe_instances"] = EndpointConnectionError(endpoint_url="https://ec2.test")
 
 
 @pytest.fixture
@@ -126,6 +147,16 @@ CASES: Final = [
     Case("POST", "/stop", 404, CANCEL),
     Case("POST", "/stop", 429, None, None, OFTEN),
     Case("POST", "/stop", 503, CANCEL, World.break_redis),
+    Case("GET", "/status", 200, None, World.wake, content={"state": "ready", "eta": None}),
+    Case("GET", "/status", 200, None, World.boot, content={"state": "booting", "phase": "engine", "waiting": 1}),
+    Case("GET", "/status", 200, None, World.hold_job, content={"state": "starting", "phase": "instance"}),
+    Case("GET", "/status", 200, None, World.close, content={"state": "stopping", "eta": None}),
+    Case("GET", "/status", 200, content={"state": "stopped", "problem": None}),
+    Case("GET", "/status", 200, None, World.lose_instance, content={"state": "stopped"}),
+    Case("GET", "/status", 401, changes=NOBODY),
+    Case("GET", "/status", 429, None, World.wake, OFTEN),
+    Case("GET", "/status", 503, None, World.break_redis),
+    Case("GET", "/status", 503, None, World.hide_ec2),
     Case("GET", "/ping", 200),
     Case("GET", "/ping", 403, changes=ELSEWHERE),
     Case("GET", "/queue-health", 200),
@@ -135,8 +166,8 @@ CASES: Final = [
     Case("POST", "/ping/", 404),
     *(Case("OPTIONS", path, 204) for path in (*PATHS, "/elsewhere")),
     *(Case(method, path, 405) for path in PATHS for method in ("PUT", "HEAD", "DELETE", "PATCH")),
-    *(Case("GET", path, 405) for path in PATHS[:2]),
-    *(Case("POST", path, 405) for path in PATHS[2:]),
+    *(Case("GET", path, 405) for path in POSTED),
+    *(Case("POST", path, 405) for path in READ),
 ]
 
 
@@ -168,7 +199,7 @@ def test_answer_is_as_described(world: World, case: Case, origin: str | None) ->
     assert answer["statusCode"] == (403 if is_refused else case.status)
     content = json.loads(answer["body"] or "{}")
     assert case.content.items() <= content.items()
-    if "eta" in content:
+    if case.path == "/infer" and "eta" in content:
         assert answer["headers"]["retry-after"] == str(content["eta"])
 
 
@@ -227,9 +258,9 @@ GOOD: Final = {"authorization": "Bearer good"}
 @pytest.mark.parametrize(
     ("method", "path", "status", "headers", "size"),
     [
-        *(("POST", path, 401, {}, 0) for path in PATHS[:2]),
-        *(("POST", path, 403, {"authorization": "Bearer bad"}, 0) for path in PATHS[:2]),
-        *(("POST", path, 413, GOOD, MAX_BODY_BYTES + 1) for path in PATHS[:2]),
+        *((method, path, 401, {}, 0) for method, path in GUARDED),
+        *((method, path, 403, {"authorization": "Bearer bad"}, 0) for method, path in GUARDED),
+        *(("POST", path, 413, GOOD, MAX_BODY_BYTES + 1) for path in POSTED),
         *((method, path, 500, GOOD, 0) for method, path, status in sorted(EDGE_ONLY) if status == 500),
     ],
 )

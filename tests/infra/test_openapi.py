@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -18,6 +18,7 @@ from router_lambda import job
 from router_lambda.job import FINAL_STATUSES, InvalidJob, is_job_id, parse_request
 from router_lambda.queue_health import SLOWEST_SECONDS
 from router_lambda.schema import MAX_NESTING, MAX_REPORTED_ERRORS
+from router_lambda.status import Phase, State
 from router_lambda.throttle import BURST, INTERVAL_SECONDS
 from tests import openapi
 from tests.openapi import document, operations, read, responses, schema, validator
@@ -46,17 +47,17 @@ def test_version_is_the_project_s() -> None:
 
 
 def test_routes_are_the_contract_s() -> None:
-    """Four routes, each with a preflight."""
-    asked = {("POST", "/infer"), ("POST", "/stop"), ("GET", "/ping"), ("GET", "/queue-health")}
+    """Those that it lists and `GET /status`, each with a preflight."""
+    asked = {("POST", "/infer"), ("POST", "/stop"), ("GET", "/status"), ("GET", "/ping"), ("GET", "/queue-health")}
 
     assert {(method, path) for method, path, _ in operations()} == asked | {("OPTIONS", path) for _, path in asked}
 
 
 def test_tokens_are_asked_for_where_users_act() -> None:
-    """By POST, and nowhere else."""
-    secured = {(method, path): operation["security"] != [] for method, path, operation in operations()}
+    """Not for health or preflights."""
+    secured = {(method, path) for method, path, operation in operations() if operation["security"] != []}
 
-    assert secured == {(method, path): method == "POST" for method, path in secured}
+    assert secured == {("POST", "/infer"), ("POST", "/stop"), ("GET", "/status")}
 
 
 # The request
@@ -90,6 +91,7 @@ def test_defaults_are_the_router_s() -> None:
 def test_limits_are_the_router_s() -> None:
     """Also those that no keyword can say, which stand in descriptions."""
     infer = document()["paths"]["/infer"]["post"]
+    throttled = [operation for _, _, operation in operations() if "429" in operation["responses"]]
     fields = schema("InferRequest")["properties"]
     health = document()["components"]["responses"]["QueueAlive"]["content"]["application/json"]["schema"]
 
@@ -98,7 +100,8 @@ def test_limits_are_the_router_s() -> None:
     assert f"{job.MAX_PROMPT_BYTES:,} bytes" in fields["prompt"]["description"]
     assert f"{job.MAX_PROMPT_BYTES:,} bytes" in fields["messages"]["description"]
     assert f"{job.JOB_TTL_SECONDS} s" in infer["parameters"][0]["description"]
-    assert f"{BURST} calls at once and {60 // INTERVAL_SECONDS} a minute" in infer["description"]
+    often = f"{BURST} calls at once and {60 // INTERVAL_SECONDS} a minute"
+    assert [often in operation["description"] for operation in throttled] == [True] * 3
     assert schema("BadFields")["properties"]["errors"]["maxItems"] == MAX_REPORTED_ERRORS
     assert health["properties"]["latencyMs"]["maximum"] == SLOWEST_SECONDS * 1e3
 
@@ -182,6 +185,14 @@ def test_replies_are_as_described() -> None:
 def test_statuses_of_replies_are_the_router_s() -> None:
     """One that goes on and the final ones."""
     assert set(schema("ReplyDocument")["properties"]["status"]["enum"]) == {"streaming"} | FINAL_STATUSES
+
+
+def test_states_of_the_gpu_are_the_router_s() -> None:
+    """And so are the phases of its start."""
+    fields = schema("Status")["properties"]
+
+    assert fields["state"]["enum"] == list(get_args(State))
+    assert fields["phase"]["enum"] == [*get_args(Phase), None]
 
 
 @pytest.mark.parametrize("change", [{"status": "queued"}, {"id": "x"}, {"choices": []}, {"extra": 1}, {"error": "x"}])

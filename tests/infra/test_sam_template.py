@@ -186,5 +186,6 @@ def test_a_sample_is_an_event_of_one_of_the_routes(path: Path) -> None:
 def test_there_is_a_sample_for_every_route() -> None:
     """And one for the authorizer."""
     assert {path.name for path in EVENTS} == {
-        *("authorizer.json", "infer.json", "options.json", "ping.json", "queue-health.json", "stop.json"),
+        *("authorizer.json", "infer.json", "options.json", "ping.json", "queue-health.json", "status.json"),
+        "stop.json",
     }

@@ -352,7 +352,7 @@ def sample(name: str) -> dict[str, Any]:
     ("name", "handler", "status"),
     [
         *(("infer", "handler", 202), ("stop", "handler", 503), ("ping", "handler", 200), ("options", "handler", 204)),
-        ("queue-health", "queue_health", 200),
+        *(("status", "handler", 200), ("queue-health", "queue_health", 200)),
     ],
 )
 def test_a_sample_event_is_answered(start: Start, redis_url: str, name: str, handler: str, status: int) -> None:

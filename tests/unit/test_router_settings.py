@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from router_lambda.settings import HealthSettings, JwtSettings, RouterConfigError, RouterSettings
+from router_lambda.settings import HealthSettings, JwtSettings, ReaperSettings, RouterConfigError, RouterSettings
 
 HEALTH = {"TLFIF_REDIS_URL": "redis://cache:6379/0"}
 ROUTER = HEALTH | {"TLFIF_BUCKET": "tl-fif"}
@@ -17,7 +17,7 @@ JWT = {
 }
 LOCAL = {"TL_DISABLE_JWT": "1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}
 
-Part = type[HealthSettings] | type[JwtSettings] | type[RouterSettings]
+Part = type[HealthSettings] | type[JwtSettings] | type[ReaperSettings] | type[RouterSettings]
 
 
 def problems(part: Part, environment: dict[str, str]) -> list[str]:
@@ -91,15 +91,55 @@ def test_no_secret_is_in_the_message() -> None:
 )
 def test_the_tag_is_split_at_the_first_equals_sign(tag: str, read: tuple[str, str]) -> None:
     """EC2 allows the sign in a value; empty is the default."""
-    assert RouterSettings.from_environment(ROUTER | {"TLFIF_GPU_TAG": tag}).gpu_tag == read
+    for part in (RouterSettings, ReaperSettings):
+        assert part.from_environment(ROUTER | {"TLFIF_GPU_TAG": tag}).gpu_tag == read
 
 
 @pytest.mark.parametrize("tag", ["env", "env=", "=tinyllama", "=", "==", " ", "env:tinyllama"])
 def test_a_tag_without_name_or_value_is_refused(tag: str) -> None:
     """With the form that is wanted: a filter by half a tag would find a stranger's instance or none."""
-    assert problems(RouterSettings, ROUTER | {"TLFIF_GPU_TAG": tag}) == [
-        "write TLFIF_GPU_TAG as name=value, like env=tinyllama"
+    for part in (RouterSettings, ReaperSettings):
+        assert problems(part, ROUTER | {"TLFIF_GPU_TAG": tag}) == [
+            "write TLFIF_GPU_TAG as name=value, like env=tinyllama"
+        ]
+
+
+# The reaper
+
+
+def test_the_reaper_needs_the_queue_alone() -> None:
+    """It has no bucket, lets nobody in, and what is wrong with those settings is not its business."""
+    environment = HEALTH | {"TLFIF_MAX_SESSION_MINUTES": "", "TLFIF_PING_CIDRS": "x", "TL_DISABLE_JWT": "1"}
+    settings = ReaperSettings.from_environment(environment)
+
+    assert settings == ReaperSettings("redis://cache:6379/0", ("env", "tinyllama"), 240)
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("10", 10), ("90", 90), ("1440", 1_440), ("0240", 240)])
+def test_the_longest_session_is_in_minutes(text: str, minutes: int) -> None:
+    """From longer than a boot takes to a day."""
+    settings = ReaperSettings.from_environment(HEALTH | {"TLFIF_MAX_SESSION_MINUTES": text})
+    assert settings.max_session_minutes == minutes
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "9", "1441", "-10", "+90", "9e1", "90.0", "1_440", " 90", "90 ", "90m", "x", "\u0669\u0660", "9" * 5_000],
+)
+def test_any_other_session_is_refused(text: str) -> None:
+    """None at all is none of the choices: an instance that nobody stops is what the reaper is for."""
+    assert problems(ReaperSettings, HEALTH | {"TLFIF_MAX_SESSION_MINUTES": text}) == [
+        "set TLFIF_MAX_SESSION_MINUTES to whole minutes from 10 to 1440"
     ]
+
+
+def test_all_that_is_wrong_for_the_reaper_is_named_at_once() -> None:
+    """So that one deployment mends it."""
+    wrong = {"TLFIF_GPU_TAG": "gpu", "TLFIF_MAX_SESSION_MINUTES": "x"}
+    for url, said in (("", "set TLFIF_REDIS_URL"), ("cache", "write TLFIF_REDIS_URL like redis://host:6379/0")):
+        found = problems(ReaperSettings, wrong | {"TLFIF_REDIS_URL": url})
+        assert found[0] == said
+        assert [name in each for name, each in zip(("GPU_TAG", "MINUTES"), found[1:], strict=True)] == [True, True]
 
 
 # Health
