@@ -6,6 +6,7 @@ And 75 when the GPU was idle for long enough, but its instance could not be stop
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import Final
 
@@ -23,13 +24,14 @@ def main() -> int:
     from worker.daemon import Daemon  # noqa: PLC0415
     from worker.errors import EngineDied, InstanceRunsOn, SettingsError  # noqa: PLC0415
     from worker.log import configure_logging  # noqa: PLC0415
+    from worker.notify import Notifier  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
 
     configure_logging()
     log = structlog.get_logger("worker")
     code = 0
     try:
-        anyio.run(Daemon(Settings.from_environment()).run)
+        anyio.run(Daemon(Settings.from_environment(), Notifier.from_environment(os.environ)).run)
     except* SettingsError as refused:
         problems = [problem for error in refused.exceptions for problem in getattr(error, "problems", [])]
         log.error("bad settings", problems=problems)

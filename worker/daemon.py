@@ -26,6 +26,7 @@ from worker.idle import IdleTimer
 from worker.instance import Instance
 from worker.jobs import Jobs
 from worker.log import count
+from worker.notify import Notifier
 from worker.phases import Phases, announce, process_began
 from worker.pulse import Pulse
 from worker.queue import JobQueue
@@ -46,8 +47,9 @@ log = structlog.get_logger(__name__)
 class Daemon:
     """One worker: the engine first, then everything that serves it, until a signal or the idle time says otherwise."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
         self._settings = settings
+        self._notifier = notifier
         self._health = Health()
         self._phases = Phases(process_began())
         self._drain_reason = "told to stop"
@@ -104,6 +106,7 @@ class Daemon:
 
         redis_url = settings.redis_url.get_secret_value()
         shown = {"worker": worker_id, "pid": os.getpid()}
+        self._notifier.status("loading the engine")
         with booting(settings.http_port, shown, Deadline(max(0.0, left), give_up)):
             announce(redis_url, "imports", left)
             engine = await VllmEngine.start(settings.model, settings.engine_args, imported)
@@ -145,17 +148,20 @@ class Daemon:
             tasks.start_soon(http.serve, listener, state, name="http")
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.watch_cancels, name="cancels")
+            tasks.start_soon(self._notifier.feed_watchdog, name="watchdog")
             tasks.start_soon(_watch_engine, services, jobs, name="engine")
             tasks.start_soon(_watch_store, services, name="store")
             tasks.start_soon(self._watch_first_token, services, name="first token")
             tasks.start_soon(self._watch_idle, closing, jobs, instance, name="idle")
             if not self._settings.metadata_disabled:
                 tasks.start_soon(self._watch_spot, jobs, name="spot")
+            self._notifier.ready("waiting for jobs")
             log.info("ready", model=services.engine.model, port=listener.getsockname()[1])
             await jobs.consume(tasks)
             await jobs.finished(self._settings.drain_seconds)
             if self._closed:
                 await self._instance_stops.wait()
+            self._notifier.stopping()
             tasks.cancel_scope.cancel()
 
     def _booted(self, asked_for: float | None) -> None:
@@ -216,6 +222,7 @@ class Daemon:
         self._drain(jobs, f"Spot interruption: {notice.action} at {notice.time}")
 
     def _drain(self, jobs: Jobs, reason: str) -> None:
+        self._notifier.status(f"draining: {reason}")
         log.info("draining", reason=reason, jobs=jobs.running, seconds=self._settings.drain_seconds)
         jobs.drain()
 
