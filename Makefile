@@ -1,7 +1,7 @@
 # Everything runs from .venv, which every target sees to by itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint storm bench lambda-package lock clean
+.PHONY: help setup demo demo-zero test lint storm bench lambda-package lock clean
 READY := .venv/.ready
 
 help: ## say what can be made
@@ -11,6 +11,9 @@ setup: $(READY) ## install everything into .venv
 
 demo: $(READY) ## start the whole system here and watch a model answer
 	@.venv/bin/python -m local.demo
+
+demo-zero: $(READY) ## the same from a stopped GPU: it wakes, answers, counts down and stops itself
+	@.venv/bin/python -m local.demo --asleep
 
 test: $(READY) ## run all tests and print the coverage; a part: make test ARGS="tests/unit --no-cov"
 	@.venv/bin/python -m pytest $(if $(ARGS),$(ARGS),--cov)

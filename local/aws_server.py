@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
+import httpx
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -24,6 +25,12 @@ from router_lambda.settings import DEFAULT_GPU_TAG
 
 GPU_TAG: Final = DEFAULT_GPU_TAG
 """Name and value of the instance's tag, as `TLFIF_GPU_TAG` has them."""
+
+MACHINE_PATH: Final = "/local/instances/"
+"""Path of the door in `local.moto_server` for the one who plays the machines; an instance's id follows."""
+
+MACHINE_WAIT_SECONDS: Final = 10.0
+"""Longest that it waits for a change of state."""
 
 _ALL_KINDS: Final = "Aa1!"
 """Cognito wants a character of each kind in a password."""
@@ -47,8 +54,10 @@ class AwsServer(Server):
     region = REGION
     username = "local"
 
-    def __init__(self, folder: Path, logs: Path | None = None) -> None:
+    def __init__(self, folder: Path, logs: Path | None = None, *, has_machine: bool = False) -> None:
+        """Make one; with `has_machine`, starts and stops wait for `local.hypervisor` to say that they are done."""
         super().__init__(folder, logs)
+        self._has_machine = has_machine
         self.password = secrets.token_urlsafe(24) + _ALL_KINDS
         self.client_id = self.instance_id = ""
         self._pool_id = ""
@@ -61,6 +70,11 @@ class AwsServer(Server):
     def endpoint(self) -> str:
         """URL of every service's API."""
         return f"http://{LOOPBACK}:{self._ports[0]}"
+
+    @property
+    def machine_url(self) -> str:
+        """Where the one who plays the instance's machine reads and sets its state, see `local.moto_server`."""
+        return f"{self.endpoint}{MACHINE_PATH}{self.instance_id}"
 
     @property
     def jwks_url(self) -> str:
@@ -97,18 +111,27 @@ class AwsServer(Server):
         token: str = signed_in["AuthenticationResult"]["AccessToken"]
         return token
 
+    def stop_instance(self) -> None:
+        """Stop the instance whose machine nobody plays yet."""
+        with httpx.Client(trust_env=False) as client:
+            client.put(self.machine_url, content="stopped").raise_for_status()
+
     def stop(self) -> None:
         """Stop at once: there is nothing to keep, and a polite stop takes 0.3 s."""
         self.kill()
 
     def command(self) -> list[str]:
         """See `Server.command`."""
-        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._ports[0])]
+        port = str(self._ports[0])
+        if self._has_machine:
+            return [sys.executable, "-m", "local.moto_server", LOOPBACK, port]
+        return [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", port]
 
     def child_environment(self) -> dict[str, str]:
         """See `Server.child_environment`."""
         return os.environ | {
             "MOTO_ACCOUNT_ID": self._account,
+            "MOTO_PORT": str(self._ports[0]),
             # Ids that follow from what is asked for, so that they outlive a restart.
             "MOTO_COGNITO_IDP_USER_POOL_ID_STRATEGY": "HASH",
             "MOTO_COGNITO_IDP_USER_POOL_CLIENT_ID_STRATEGY": "HASH",

@@ -1,6 +1,7 @@
 """`python -m local.demo`: a real model's answer arrives token by token, having gone through every part.
 
-Starts the system, runs the real client against it as a user would, and stops everything again.
+Starts the system, runs the real client against it as a user would, and stops everything again. With `--asleep` the GPU
+is stopped at first, wakes for the prompt, and stops itself when nobody asks any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ log = logging.getLogger("local")
 
 PROMPT: Final = "What is the capital of France, and what is it famous for?"
 
+IDLE_MINUTES: Final = "0.25"
+"""Idle time after which a demo that began with a stopped GPU ends with one."""
+
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 _AFTERWARDS: Final = """
@@ -47,6 +51,8 @@ def main() -> int:
     Options.add_to(parser)
     arguments = vars(parser.parse_args())
     prompt = arguments.pop("prompt")
+    if arguments["asleep"]:
+        os.environ.setdefault("TLFIF_IDLE_MINUTES", IDLE_MINUTES)
     log_to_stderr()
     with RunDirectory() as directory:
         try:
@@ -62,15 +68,21 @@ def main() -> int:
 
 async def _demo(plan: Plan, prompt: str) -> int:
     async with running(plan) as addresses:
+        if plan.asleep:
+            log.info("the GPU is stopped, and no worker runs")
         log.info("asking: %s\n", prompt)
-        return await _ask(addresses, prompt)
+        code = await _run_client(addresses, "infer", "--temperature", "0", "--", prompt)
+        if code == 0 and plan.asleep:
+            log.info("nobody asks any more: the GPU stops when its idle time is over")
+            code = await _run_client(addresses, "status", "--watch")
+        return code
 
 
-async def _ask(addresses: Addresses, prompt: str) -> int:
+async def _run_client(addresses: Addresses, *command: str) -> int:
     # By the environment, as users do it: command lines can be read by everybody on the machine.
     where = {"TLFIF_URL": addresses.gateway, "TLFIF_TOKEN": addresses.token}
     client = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "client.cli", "infer", "--temperature", "0", "--", prompt),
+        *(sys.executable, "-m", "client.cli", *command),
         cwd=_ROOT,
         env=os.environ | where,
     )

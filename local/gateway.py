@@ -46,11 +46,12 @@ class LambdaContext:
 
     aws_request_id: str
     function_name: str = "tl-fif-router"
-    deadline: float = field(default_factory=lambda: time.monotonic() + _FUNCTION_SECONDS)
+    seconds: float = _FUNCTION_SECONDS
+    began: float = field(default_factory=time.monotonic)
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda would end the invocation."""
-        return max(0, round((self.deadline - time.monotonic()) * 1000))
+        return max(0, round((self.began + self.seconds - time.monotonic()) * 1000))
 
 
 class _Refused(Exception):

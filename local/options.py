@@ -9,11 +9,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from local.hypervisor import Delays
 from local.model import default_model
 from local.stack import WORKER, Plan
 from local.tiny_model import write_tiny_model
 from worker.gguf import converted
+
+MOST_SECONDS: Final = 600.0
+"""Longest boot and stop of the emulated instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,9 @@ class Options:
 
     tiny: bool
     log_dir: Path | None
+    asleep: bool
+    boot_seconds: float
+    stop_seconds: float
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
@@ -37,6 +45,25 @@ class Options:
             metavar="FOLDER",
             help="keep the logs there (worker, router, redis, s3, aws); else they go with the other temporary files",
         )
+        parser.add_argument(
+            "--asleep",
+            action="store_true",
+            help="begin with a stopped instance: the first prompt starts it, and the worker with it",
+        )
+        parser.add_argument(
+            "--boot-seconds",
+            type=_seconds,
+            default=2.0,
+            metavar="N",
+            help="how long the emulated instance takes to start, before the worker (default %(default)g)",
+        )
+        parser.add_argument(
+            "--stop-seconds",
+            type=_seconds,
+            default=1.0,
+            metavar="N",
+            help="how long it takes to stop, after the worker (default %(default)g)",
+        )
 
     def plan(self, folder: Path, worker: Sequence[str] = WORKER) -> Plan:
         """Choose the model, converting it if need be, and the folders: what is temporary goes into `folder`.
@@ -49,7 +76,9 @@ class Options:
         if self.log_dir is not None:
             self.log_dir.mkdir(parents=True, exist_ok=True)
         logs = (self.log_dir or folder).resolve()
-        return Plan(folder=folder, logs=logs, model=str(self._model(folder)), worker=worker)
+        delays = Delays(self.boot_seconds, self.stop_seconds)
+        model = str(self._model(folder))
+        return Plan(folder=folder, logs=logs, model=model, worker=worker, delays=delays, asleep=self.asleep)
 
     def _model(self, folder: Path) -> Path | str:
         if self.tiny:
@@ -60,6 +89,13 @@ class Options:
             converted(path)  # here, where its progress is seen; the worker then finds it done
         # The worker runs in another working directory; what is no folder is a hub id and stays as it is.
         return path.resolve() if path.exists() else asked
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError
+    return seconds
 
 
 class _Seconds(logging.Formatter):

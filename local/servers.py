@@ -17,7 +17,7 @@ class Servers:
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self.redis = RedisServer(folder, logs)
-        self.aws = AwsServer(folder, logs)
+        self.aws = AwsServer(folder, logs, has_machine=True)
         self.s3 = S3Server(folder, logs)
         self._by_speed = (self.redis, self.aws, self.s3)
 
@@ -47,6 +47,6 @@ class Servers:
         where = {
             "TLFIF_REDIS_URL": self.redis.url,
             "TLFIF_BUCKET": self.s3.bucket,
-            "AWS_EC2_METADATA_DISABLED": "true",  # this machine is nobody's EC2 instance
+            "AWS_EC2_METADATA_DISABLED": "true",  # but for the worker, this machine is nobody's EC2 instance
         }
         return self.aws.environment() | self.s3.environment() | where

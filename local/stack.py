@@ -8,21 +8,27 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
 from local.gateway import Gateway, Handler, serving
+from local.hypervisor import Delays, Hypervisor
+from local.metadata import MetadataServer
 from local.ports import LOOPBACK, free_ports
+from local.schedule import Schedule
 from local.servers import Servers
 from local.supervisor import Supervisor
-from router_lambda import authorizer, handler, logs
+from router_lambda import authorizer, handler, logs, reaper, waker
 
 log = logging.getLogger(__name__)
 
 WORKER: Final = (sys.executable, "-m", "worker")
+
+IDLE_MINUTES: Final = "30"
+"""Idle time of the worker here, unless TLFIF_IDLE_MINUTES says otherwise."""
 
 _THIS_MACHINE: Final = "127.0.0.0/8,::1/128"
 
@@ -38,6 +44,10 @@ class Plan:
         worker: command line of the worker.
         authorize: the authorizer Lambda.
         route: the router Lambda, behind it.
+        wake: the waker Lambda, called when the instance has stopped and every minute.
+        reap: the reaper Lambda, called every minute.
+        delays: how long the instance takes to start and stop.
+        asleep: whether to begin with a stopped instance, and so without a worker.
     """
 
     folder: Path
@@ -46,6 +56,10 @@ class Plan:
     worker: Sequence[str] = WORKER
     authorize: Handler = authorizer.handler
     route: Handler = handler.handler
+    wake: Handler = waker.handler
+    reap: Handler = reaper.handler
+    delays: Delays = field(default_factory=Delays)
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,8 @@ class Addresses:
 async def running(plan: Plan) -> AsyncIterator[Addresses]:
     """Start everything, yield its addresses, and stop it in the opposite order: gateway, worker, servers.
 
+    The worker lives on the emulated instance: it comes and goes with it.
+
     Once per process, in the main thread: the Lambdas read their settings from this process's environment, which is
     changed meanwhile, and keep what they build on their first call. Their log lines go to `router.log`.
 
@@ -93,30 +109,43 @@ async def running(plan: Plan) -> AsyncIterator[Addresses]:
         servers = Servers(plan.folder, plan.logs)
         parts.callback(servers.stop)
         servers.start()
+        if plan.asleep:
+            servers.aws.stop_instance()
+        metadata = parts.enter_context(MetadataServer(lambda: servers.aws.instance_id))
         os.environ.update(servers.environment() | {"TLFIF_PING_CIDRS": _THIS_MACHINE})
-        port = free_ports(1)[0]
-        worker = Supervisor(
-            plan.worker,
-            os.environ
-            | {
-                "TLFIF_MODEL": plan.model,
-                "TLFIF_WORKER_ID": "local",
-                "TLFIF_HTTP_PORT": str(port),
-                "TMPDIR": str(plan.folder),  # vLLM's sockets stay behind when it is killed
-            },
-            url=f"http://{LOOPBACK}:{port}",
-            logfile=plan.logs / "worker.log",
-        )
-        gateway = Gateway(plan.route, plan.authorize, lambda: _health(worker, servers))
+        worker = _supervisor(plan, metadata)
+        schedule = Schedule(plan.wake, plan.reap)
+        machine = Hypervisor(servers.aws, worker, plan.delays, schedule.stopped)
+        gateway = Gateway(plan.route, plan.authorize, lambda: _health(machine, worker, servers))
         with _unwrapped():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(worker.run, name="worker")
-                log.info("starting the worker with %s", plan.model)
-                await worker.wait_ready()
-                log.info("the worker is ready (pid %s)", worker.pid)
+                tasks.start_soon(machine.run, name="machine")
+                tasks.start_soon(schedule.run, name="schedule")
+                if not plan.asleep:
+                    log.info("starting the worker with %s", plan.model)
+                    await worker.wait_ready()
+                    log.info("the worker is ready (pid %s)", worker.pid)
                 async with serving(gateway) as url:
                     yield _addresses(url, worker, servers)
                 tasks.cancel_scope.cancel()
+
+
+def _supervisor(plan: Plan, metadata: MetadataServer) -> Supervisor:
+    """Return what keeps the worker running while its machine is on."""
+    port = free_ports(1)[0]
+    its_own = {
+        "TLFIF_MODEL": plan.model,
+        "TLFIF_WORKER_ID": "local",
+        "TLFIF_HTTP_PORT": str(port),
+        "TMPDIR": str(plan.folder),  # vLLM's sockets stay behind when it is killed
+        "AWS_EC2_METADATA_DISABLED": "false",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
+    }
+    # Long, so that it does not fall asleep while somebody tries it out.
+    inherited = {"TLFIF_IDLE_MINUTES": IDLE_MINUTES} | os.environ
+    return Supervisor(
+        plan.worker, inherited | its_own, url=f"http://{LOOPBACK}:{port}", logfile=plan.logs / "worker.log"
+    )
 
 
 @contextmanager
@@ -181,5 +210,5 @@ def _pids(worker: Supervisor, servers: Servers) -> dict[str, int | None]:
     return servers.pids() | {"worker": worker.pid, "gateway": os.getpid()}
 
 
-async def _health(worker: Supervisor, servers: Servers) -> dict[str, Any]:
-    return {"pids": _pids(worker, servers), "worker": await worker.state()}
+async def _health(machine: Hypervisor, worker: Supervisor, servers: Servers) -> dict[str, Any]:
+    return {"pids": _pids(worker, servers), "instance": machine.state, "worker": await worker.state()}

@@ -22,7 +22,7 @@ from local.run_directory import RunDirectory
 from local.s3_server import S3Server
 from router_lambda.job import lease_key, worker_key
 from router_lambda.queue import Queue
-from tests.imds import MetadataServer
+from local.metadata import MetadataServer
 from tests.process.tcp_proxy import LOADING, SLOW_DOWN, TcpProxy
 from tests.process.worker_process import Surroundings, WorkerProcess, running_worker, wait_for
 

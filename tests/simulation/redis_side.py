@@ -13,8 +13,8 @@ from typing import Any, Final, Self
 import fakeredis
 import redis
 
-from router_lambda.job import QUEUE_ATTEMPTS, QUEUE_OPEN, QUEUE_READY, cancel_key, job_key, lease_key
-from tests.simulation.ledger import Ledger
+from router_lambda.job import GPU_CLOSING, QUEUE_ATTEMPTS, QUEUE_OPEN, QUEUE_READY, cancel_key, job_key, lease_key
+from tests.simulation.ledger import Broken, Ledger
 from tests.simulation.loop import Process
 from tests.simulation.network import Call, Network
 from worker import lua
@@ -98,6 +98,10 @@ class RedisServer:
             self.ledger.acknowledged(process, job_id, left=self._left_of(job_id))
         elif name == "BEGIN":
             self.ledger.note(process.name, "shows its first heartbeat")
+        elif name == "CLOSE" and result:
+            self.ledger.note(process.name, name)
+            if (found := self.raw.zrange(QUEUE_OPEN, 0, -1)) and self.raw.exists(GPU_CLOSING):
+                raise Broken(f"{process.name} closed the GPU while {found} were open")
         elif result:
             if name == "RELEASE":
                 self.ledger.released(process, job_id)

@@ -219,11 +219,11 @@ def simulate(seed: int) -> Outcome:
         world = World(seed, loop)
         ledger = world.ledger
         try:
-            with _logging_to(ledger):
+            with logging_to(ledger):
                 loop.run(world.run())
         except Exception as error:
             again = f"TLFIF_SIMULATIONS=1 TLFIF_SIMULATION_SEED={seed} pytest tests/simulation -k rule"
-            raise Broken(f"seed {seed}: {_first(error)}\n{ledger.tail()}\nOnce more: {again}") from error
+            raise Broken(f"seed {seed}: {first_error(error)}\n{ledger.tail()}\nOnce more: {again}") from error
         return Outcome(ledger.counts, ledger.trace, len(ledger.jobs), loop.time())
 
 
@@ -231,12 +231,13 @@ def _is_busy(life: Life) -> bool:
     return not life.is_dead and (life.is_stopped or life.jobs.running > 0)
 
 
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+def first_error(error: BaseException) -> BaseException:
+    """Return what is innermost in a group of exceptions."""
+    return first_error(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 @contextmanager
-def _logging_to(ledger: Ledger) -> Iterator[None]:
+def logging_to(ledger: Ledger) -> Iterator[None]:
     """Put the log lines of the workers into the trace."""
 
     def note(_logger: object, level: str, line: MutableMapping[str, Any]) -> NoReturn:
