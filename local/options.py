@@ -17,6 +17,12 @@ from local.stack import WORKER, Plan
 from local.tiny_model import write_tiny_model
 from worker.gguf import converted
 
+BOOT_SECONDS: Final = 2.0
+"""How long the emulated instance takes to start, unless it is told otherwise."""
+
+STOP_SECONDS: Final = 1.0
+"""How long it takes to stop."""
+
 MOST_SECONDS: Final = 600.0
 """Longest boot and stop of the emulated instance."""
 
@@ -27,9 +33,9 @@ class Options:
 
     tiny: bool
     log_dir: Path | None
-    asleep: bool
-    boot_seconds: float
-    stop_seconds: float
+    asleep: bool = False
+    boot_seconds: float = BOOT_SECONDS
+    stop_seconds: float = STOP_SECONDS
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser) -> None:
@@ -53,14 +59,14 @@ class Options:
         parser.add_argument(
             "--boot-seconds",
             type=_seconds,
-            default=2.0,
+            default=BOOT_SECONDS,
             metavar="N",
             help="how long the emulated instance takes to start, before the worker (default %(default)g)",
         )
         parser.add_argument(
             "--stop-seconds",
             type=_seconds,
-            default=1.0,
+            default=STOP_SECONDS,
             metavar="N",
             help="how long it takes to stop, after the worker (default %(default)g)",
         )

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from jose import jwt
 
-from tests.process.local_world import REPOSITORY, LocalProcess, forget_calls
+from tests.process.local_world import REPOSITORY, LocalProcess, forget_calls, wait_until
 
 PROMPT = "a prompt that no log may hold"
 
@@ -123,7 +123,9 @@ def test_log_has_access_lines_and_nothing_secret(local: LocalProcess, addresses:
 
 
 def test_wake_is_a_real_call(tmp_path: Path) -> None:
-    """Without a heartbeat the router asks EC2: a running instance is waited for, a stopped one started, once.
+    """Without a heartbeat the router asks EC2: a running instance is waited for, a stopped one is started, once.
+
+    While it stops nobody can start it; the waker does as soon as it has.
 
     None of the Lambdas' lines comes after the ready line.
     """
@@ -143,11 +145,11 @@ def test_wake_is_a_real_call(tmp_path: Path) -> None:
 
         assert infer(addresses, addresses["token"]).json()["status"] == "starting"
         ec2.stop_instances(InstanceIds=[instance()[0]])
-        assert instance()[1] == "stopped"
+        assert instance()[1] == "stopping"
         answers = [infer(addresses, addresses["token"]) for _ in range(2)]
         assert [answer.json()["status"] for answer in answers] == ["starting", "starting"]
         assert answers[0].headers["retry-after"] == str(answers[0].json()["eta"])
-        assert instance()[1] == "running"
+        wait_until(lambda: instance()[1] == "running", "it runs again")
         assert sum(line.get("EC2Starts", 0) for line in lines(local)) == 1
         local.send(signal.SIGTERM)
         assert local.end() == (0, "")

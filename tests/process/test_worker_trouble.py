@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
+from local.metadata import MetadataServer
 from local.redis_server import RedisServer
 from local.run_directory import RunDirectory
 from local.s3_server import S3Server
 from router_lambda.job import lease_key, worker_key
 from router_lambda.queue import Queue
-from local.metadata import MetadataServer
 from tests.process.tcp_proxy import LOADING, SLOW_DOWN, TcpProxy
 from tests.process.worker_process import Surroundings, WorkerProcess, running_worker, wait_for
 

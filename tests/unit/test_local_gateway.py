@@ -304,4 +304,4 @@ async def test_context_counts_down(client: httpx.AsyncClient, handler: Recorder)
     assert isinstance(context, LambdaContext)
     assert context.aws_request_id == handler.event["requestContext"]["requestId"] == response.headers["apigw-requestid"]
     assert 0 < context.get_remaining_time_in_millis() <= 10_000
-    assert LambdaContext("id", deadline=0.0).get_remaining_time_in_millis() == 0
+    assert LambdaContext("id", seconds=0.0).get_remaining_time_in_millis() == 0
