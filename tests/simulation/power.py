@@ -205,6 +205,7 @@ class PowerWorld:
 
     async def _shut_down(self, machine: Machine, life: PoweredLife) -> None:
         await machine.until("stopping")
+        self.ledger.fault("shutdowns", life)  # a job that is handed back has used up a try
         life.drain()
         await anyio.sleep(KILL_SECONDS)
         self._kill(life)
