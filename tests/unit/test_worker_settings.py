@@ -30,7 +30,8 @@ def test_defaults() -> None:
     settings = Settings.from_environment()
     assert (settings.http_port, settings.max_concurrency, settings.drain_seconds) == (8000, 64, 30.0)
     assert settings.engine_args == {}
-    assert settings.stall_seconds == 60.0
+    assert (settings.stall_seconds, settings.idle_minutes, settings.boot_deadline_seconds) == (60.0, 5.0, 600.0)
+    assert (settings.worker_id, settings.halt_command) == (None, ())
     assert (settings.metadata_disabled, settings.metadata_endpoint) == (False, "http://169.254.169.254")
 
 
@@ -117,4 +118,29 @@ def test_a_stall_limit_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatc
     """Zero would call every engine dead."""
     monkeypatch.setenv("TLFIF_STALL_SECONDS", value)
     with pytest.raises(SettingsError, match="TLFIF_STALL_SECONDS"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "31", "nan", "soon"])
+def test_an_idle_time_outside_its_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Zero would stop every GPU before its first job, and half an hour is the most that a job may ask for."""
+    monkeypatch.setenv("TLFIF_IDLE_MINUTES", value)
+    with pytest.raises(SettingsError, match="TLFIF_IDLE_MINUTES"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("value", ["0", "nan", "1e9"])
+def test_a_boot_deadline_that_is_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """No boot could meet it, or any."""
+    monkeypatch.setenv("TLFIF_BOOT_DEADLINE_SECONDS", value)
+    with pytest.raises(SettingsError, match="TLFIF_BOOT_DEADLINE_SECONDS"):
+        Settings.from_environment()
+
+
+def test_a_halt_command_is_split_as_a_shell_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But no shell runs it; a quote that is left open is an error and not a surprise at the stop."""
+    monkeypatch.setenv("TLFIF_HALT_COMMAND", "sudo shutdown -h 'now please'")
+    assert Settings.from_environment().halt_command == ("sudo", "shutdown", "-h", "now please")
+    monkeypatch.setenv("TLFIF_HALT_COMMAND", "sudo 'shutdown")
+    with pytest.raises(SettingsError, match="TLFIF_HALT_COMMAND"):
         Settings.from_environment()
