@@ -33,7 +33,7 @@ from router_lambda.job import (
     GPU_WAKING,
     JOB_TTL_SECONDS,
 )
-from router_lambda.queue import Queue, translated
+from router_lambda.queue import Queue, QueueUnavailable, translated
 
 STOP_SECONDS: Final = 45.0
 """How long an instance takes to stop, about; it cannot be started before."""
@@ -52,6 +52,9 @@ REFUSED_SECONDS: Final = 5
 
 FLEET_SECONDS: Final = 10
 """Time between two looks whether one more instance is worth its price."""
+
+SHORTEST_BOOT_SECONDS: Final = 10.0
+"""No boot takes less, so that no backlog below this is worth another one, nor a look at how long boots take."""
 
 _POLL_SECONDS: Final = 0.05
 
@@ -113,14 +116,16 @@ class Gpu:
     def _known(self) -> tuple[float, bytes | None]:
         """Return how long a boot takes, in seconds, and the note in `gpu:waking`."""
         with translated():
-            boots: Any = self._client.lrange(GPU_BOOTS, 0, -1)
-            note: Any = self._client.get(GPU_WAKING)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.lrange(GPU_BOOTS, 0, -1)
+            pipeline.get(GPU_WAKING)
+            boots, note = pipeline.execute()
         return boot_seconds(boots), note
 
     def _started_at(self, instance: Instance, closing_at: float | None, note: bytes | None) -> float:
         """Return when an instance was or will be started, in Unix seconds."""
         now = self._clock()
-        started_at = max(instance.launched_at, _noted_start(note))
+        started_at = max(instance.launched_at, noted_start(note))
         if instance.state == "stopping" or (closing_at is not None and closing_at >= started_at):
             return max(now, (now if closing_at is None else closing_at) + STOP_SECONDS)
         return now if instance.state == "stopped" else started_at
@@ -132,21 +137,34 @@ class Gpu:
         """Start one more instance if what waits would keep those that run busy for longer than a boot takes.
 
         `backlog_seconds` is how long one of them would need for it, `most` how many may run. One at a time, and a look
-        every `FLEET_SECONDS`: a boot that is under way may be enough. What EC2 refuses is only logged, since the job
-        is well queued where it is.
+        every `FLEET_SECONDS`: a boot that is under way may be enough. Raises nothing: the job is well queued where it
+        is, and what cannot be asked or started is only logged.
         """
-        boot, note = self._known()
-        if backlog_seconds <= boot or note is not None:
+        if most <= 1 or backlog_seconds <= SHORTEST_BOOT_SECONDS:
             return
+        try:
+            self._add_one(backlog_seconds, most)
+        except (Ec2Unavailable, QueueUnavailable) as error:
+            logs.line(event="no instance added", reason=str(error))
+
+    def _add_one(self, backlog_seconds: float, most: int) -> None:
+        boot, note = self._known()
+        if backlog_seconds <= boot or note is not None or not self._may_look():
+            return
+        instances = self._ec2.instances()
+        up = [each for each in instances if each.is_up]
+        stopped = [each for each in instances if each.state == "stopped"]
+        if stopped and len(up) < most and backlog_seconds > boot * len(up):
+            self.start(stopped[0].id, beside_others=True)
+
+    def _may_look(self) -> bool:
+        """Claim a look at the fleet; nobody gets one while somebody wants the GPU to stop."""
         with translated():
-            if not self._client.set(GPU_FLEET, "1", nx=True, ex=FLEET_SECONDS):
-                return
-        with suppress(Ec2Unavailable):
-            instances = self._ec2.instances()
-            up = [each for each in instances if each.is_up]
-            stopped = [each for each in instances if each.state == "stopped"]
-            if stopped and len(up) < most and backlog_seconds > boot * len(up):
-                self.start(stopped[0].id)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.exists(GPU_STOP)
+            pipeline.set(GPU_FLEET, "1", nx=True, ex=FLEET_SECONDS)
+            is_to_stop, is_first = pipeline.execute()
+        return bool(is_first) and not is_to_stop
 
     def stop(self, queue: Queue) -> str:
         """Stop what runs if nothing waits or runs, or leave word for the worker; return `stopping` or `stopped`."""
@@ -168,15 +186,18 @@ class Gpu:
             logs.count("UserStops", instances=up)
         return "stopping"
 
-    def start(self, instance_id: str) -> float:
-        """See to it that a stopped instance is started, once; return when it was, in Unix seconds."""
+    def start(self, instance_id: str, *, beside_others: bool = False) -> float:
+        """See to it that a stopped instance is started, once; return when it was, in Unix seconds.
+
+        `beside_others` leaves alone what is known of those that run: that they are to stop, or are about to.
+        """
         give_up_at = self._clock() + CALL_SECONDS
         while True:
             with translated():
                 answer: Any = self._claim_start(keys=[GPU_WAKING], args=[self._clock(), SETTLED_SECONDS, CALL_SECONDS])
             what, _, rest = answer.decode().partition(":")
             if what == "go":
-                return self._call_start(instance_id)
+                return self._call_start(instance_id, beside_others=beside_others)
             if what == "started":
                 return float(rest)
             if what == "failed":
@@ -186,7 +207,7 @@ class Gpu:
                 raise Ec2Unavailable("NoAnswer", message, TRY_AGAIN_SECONDS)
             self._sleep(_POLL_SECONDS)
 
-    def _call_start(self, instance_id: str) -> float:
+    def _call_start(self, instance_id: str, *, beside_others: bool) -> float:
         try:
             self._ec2.start(instance_id)
         except Ec2Unavailable as error:
@@ -195,7 +216,8 @@ class Gpu:
             with suppress(redis.RedisError):  # then the others wait in vain and give up by themselves
                 pipeline = self._client.pipeline()
                 pipeline.set(GPU_WAKING, f"failed:{refusal}", ex=REFUSED_SECONDS)
-                pipeline.set(GPU_REFUSED, str(error), ex=JOB_TTL_SECONDS)
+                if not beside_others:
+                    pipeline.set(GPU_REFUSED, str(error), ex=JOB_TTL_SECONDS)
                 pipeline.execute()
             raise
         now = self._clock()
@@ -203,8 +225,9 @@ class Gpu:
         with suppress(redis.RedisError):  # the GPU comes all the same
             pipeline = self._client.pipeline()
             pipeline.set(GPU_WAKING, f"started:{now}", ex=BOOT_SECONDS)
-            # It was stopped, so whatever was closing or to be stopped is; and what was refused before is granted.
-            pipeline.delete(GPU_CLOSING, GPU_STOP, GPU_REFUSED)
+            pipeline.delete(GPU_REFUSED)
+            if not beside_others:  # all were stopped, so whatever was closing or to be stopped is
+                pipeline.delete(GPU_CLOSING, GPU_STOP)
             pipeline.execute()
         return now
 
@@ -219,6 +242,11 @@ def boot_seconds(boots: list[bytes]) -> float:
     return usable[len(usable) // 2] if usable else DEFAULT_BOOT_SECONDS
 
 
-def _noted_start(note: bytes | None) -> float:
-    what, _, rest = (note or b"").decode().partition(":")
-    return float(rest) if what == "started" else 0.0
+def noted_start(note: bytes | None) -> float:
+    """Return when `gpu:waking` says that the GPU was started, in Unix seconds; 0 if it does not."""
+    what, _, rest = (note or b"").partition(b":")
+    try:
+        started_at = float(rest) if what == b"started" else 0.0
+    except ValueError:
+        return 0.0
+    return started_at if math.isfinite(started_at) else 0.0

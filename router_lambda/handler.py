@@ -37,6 +37,7 @@ def build(
     networks = settings.health.ping_cidrs
     admission = Admission(Identity(settings.jwt, clock), Throttle(client))
     queue, gpu = Queue(client, clock), Gpu(ec2, client, clock)
+    infer = Infer(admission, queue, gpu, Replies(settings.bucket), clock, max_gpus=settings.max_gpus)
 
     def ping(request: Request) -> dict[str, Any]:
         require_address(request, networks)
@@ -44,7 +45,7 @@ def build(
 
     return App(
         {
-            "/infer": {"POST": Infer(admission, queue, gpu, Replies(settings.bucket), clock)},
+            "/infer": {"POST": infer},
             "/stop": {"POST": Stop(admission, queue, gpu)},
             "/status": {"GET": Status(admission, client, ec2, gpu, clock)},
             "/ping": {"GET": ping},

@@ -30,12 +30,16 @@ class Infer:
         gpu: Gpu,
         replies: Replies,
         clock: Callable[[], float] = time.time,
+        *,
+        max_gpus: int = 1,
     ) -> None:
+        """Take the parts; `clock` gives Unix seconds, and `max_gpus` instances may run at a time."""
         self._admission = admission
         self._queue = queue
         self._gpu = gpu
         self._replies = replies
         self._clock = clock
+        self._max_gpus = max_gpus
 
     def __call__(self, request: Request) -> dict[str, Any]:
         """Answer 202.
@@ -89,6 +93,8 @@ class Infer:
         Queued first and woken then: the other way round a worker could close in between and leave the job behind.
         """
         if placed.has_worker or not placed.is_open:
+            if placed.is_new:
+                self._gpu.reinforce(placed.backlog_seconds, self._max_gpus)
             return None
         try:
             return self._gpu.wake(placed.closing_at)

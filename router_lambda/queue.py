@@ -30,83 +30,14 @@ from router_lambda.job import (
     lease_key,
     worker_key,
 )
+from router_lambda.lua import CANCEL_LUA as CANCEL_LUA
+from router_lambda.lua import CLOSE_LUA, FORGET_LUA, TAKE_OVERDUE_LUA, WITHDRAW_LUA
 
 TIMEOUT_SECONDS: Final = 1.0
 """Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
 
 STOP_SECONDS: Final = 3_600
 """Life of `gpu:stop`: longer than anything waits or runs."""
-
-WITHDRAW_LUA: Final = """
--- Takes back a job that still waits, as if it had never been queued; one that a worker has popped stays.
--- KEYS: queue:ready, queue:open, queue:attempts, job:{id}, and its idem:{sub}:{key} if there is one. ARGV: id.
-if redis.call('LREM', KEYS[1], 0, ARGV[1]) == 0 then
-  return 0
-end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('DEL', KEYS[4])
-if KEYS[5] and redis.call('GET', KEYS[5]) == ARGV[1] then
-  redis.call('DEL', KEYS[5])
-end
-return 1
-"""
-
-CANCEL_LUA: Final = """
--- Marks a job as cancelled if it is its owner's and not finished; a finished one has no payload any more.
--- KEYS: job:{id}, cancel:{id}. ARGV: sub, life of the mark (seconds). Returns 1 if it marked.
-local payload = redis.call('GET', KEYS[1])
-if not payload or cjson.decode(payload)['sub'] ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[2])
-return 1
-"""
-
-CLOSE_LUA: Final = """
--- Closes the GPU if nothing waits and nothing runs: whoever queues a job after this sees gpu:closing and does not
--- count on the worker. Otherwise leaves word for the worker to stop once that is so.
--- A stop also ends the note that the GPU was started: the next request may have to start it again at once.
--- KEYS: queue:open, gpu:closing, gpu:stop, gpu:waking. ARGV: life of gpu:closing and of gpu:stop (seconds).
--- Returns 1 if closed.
-if redis.call('ZCARD', KEYS[1]) == 0 then
-  redis.call('SET', KEYS[2], 'router', 'EX', ARGV[1])
-  redis.call('DEL', KEYS[4])
-  return 1
-end
-redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
-return 0
-"""
-
-TAKE_OVERDUE_LUA: Final = """
--- Counts the open jobs that can still be run, and leases those to the caller whose time ran out and whom nobody has.
--- KEYS: queue:open, gpu:refused. ARGV: prefixes of job and lease keys, who leases, for how long (seconds).
--- Returns the count, ids and enqueue times (Unix seconds) of those that are leased in turn, and why EC2 refused.
-local live, overdue = 0, {}
-local open = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-for i = 1, #open, 2 do
-  if redis.call('EXISTS', ARGV[1]..open[i]) == 1 then
-    live = live + 1
-  elseif redis.call('SET', ARGV[2]..open[i], ARGV[3], 'NX', 'EX', ARGV[4]) then
-    overdue[#overdue + 1] = open[i]
-    overdue[#overdue + 1] = open[i + 1]
-  end
-end
-return {live, overdue, redis.call('GET', KEYS[2])}
-"""
-
-FORGET_LUA: Final = """
--- Forgets a job that its lease holder has answered, all of it at once.
--- KEYS: lease:{id}, cancel:{id}, queue:open, queue:attempts, queue:ready. ARGV: id, the lease holder.
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return 0
-end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('HDEL', KEYS[4], ARGV[1])
-redis.call('LREM', KEYS[5], 0, ARGV[1])
-return 1
-"""
 
 WAKER: Final = "waker"
 """Who holds the lease of a job that is answered without a worker."""
@@ -149,17 +80,31 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Moot:
+    """An open job that takes no worker any more, only its final reply.
+
+    Attributes:
+        enqueued_at: when it was queued, in Unix seconds.
+        status: of its reply: `cancelled` by its owner, or `expired` since its time ran out.
+    """
+
+    id: str
+    enqueued_at: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What there is to do.
 
     Attributes:
-        live: open jobs that a worker could still run.
-        overdue: those whose time ran out and whom nobody has: their ids and when they were queued, in Unix seconds.
+        live: open jobs that take a worker, or have one.
+        moot: those that take none any more and that nobody has; they are leased for `ANSWER_SECONDS`.
         refusal: why EC2 last refused to start a GPU, if it was within the life of a job.
     """
 
     live: int
-    overdue: list[tuple[str, float]]
+    moot: list[Moot]
     refusal: str | None
 
 
@@ -184,6 +129,14 @@ def translated() -> Iterator[None]:
         yield
     except redis.RedisError as error:
         raise QueueUnavailable(str(error)) from error
+
+
+def closing_at(now: float, left_ms: int) -> float | None:
+    """Return when the GPU announced its own stop, `None` if it did not: by the life left of `gpu:closing`, in ms.
+
+    Times are Unix seconds. Without the key Redis says -2.
+    """
+    return now - CLOSING_SECONDS + left_ms / 1e3 if left_ms > 0 else None
 
 
 class Queue:
@@ -218,15 +171,15 @@ class Queue:
                 result, waiting, closing_ms = self._place(job, keys)
         if isinstance(result, int):
             raise QueueFull(result, self._capacity.seconds_until_room(result))
-        closing_at = self._clock() - CLOSING_SECONDS + closing_ms / 1e3 if closing_ms > 0 else None
+        closing = closing_at(self._clock(), closing_ms)
         found, is_open = result if isinstance(result, list) else (job.id.encode(), 1)
         return Placed(
             id=found.decode(),
             # By the id, as the client may have sent this job twice, when the first answer was lost.
             is_new=found == job.id.encode(),
             is_open=bool(is_open),
-            has_worker=self._capacity.is_awake and closing_at is None,
-            closing_at=closing_at,
+            has_worker=self._capacity.is_awake and closing is None,
+            closing_at=closing,
             backlog_seconds=self._capacity.backlog_seconds(waiting),
         )
 
@@ -285,15 +238,17 @@ class Queue:
             self._client.delete(GPU_CLOSING)
 
     def take_overdue(self) -> Work:
-        """See what there is to do, and take the jobs that can only be answered as expired."""
+        """See what there is to do, and take the jobs that are only to be answered."""
+        prefixes = (job_key(""), cancel_key(""), lease_key(""))
         with translated():
-            args = [job_key(""), lease_key(""), WAKER, ANSWER_SECONDS]
-            live, flat, refusal = self._take_overdue(keys=[QUEUE_OPEN, GPU_REFUSED], args=args)
-        overdue = [(job_id.decode(), float(at)) for job_id, at in zip(flat[::2], flat[1::2], strict=True)]
-        return Work(live, overdue, None if refusal is None else refusal.decode())
+            found = self._take_overdue(keys=[QUEUE_OPEN, GPU_REFUSED], args=[*prefixes, WAKER, ANSWER_SECONDS])
+        live, flat, refusal = found
+        parts = [part.decode("utf-8", "replace") for part in flat]
+        moot = [Moot(*each) for each in zip(parts[::3], map(float, parts[1::3]), parts[2::3], strict=True)]
+        return Work(live, moot, None if refusal is None else refusal.decode("utf-8", "replace"))
 
     def forget(self, job_id: str) -> None:
-        """Forget a job that was taken as overdue and is answered."""
+        """Forget a job that was taken by `take_overdue` and is answered; nothing happens if somebody else has it."""
+        keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS, QUEUE_READY]
         with translated():
-            keys = [lease_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS, QUEUE_READY]
             self._forget(keys=keys, args=[job_id, WAKER])

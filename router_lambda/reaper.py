@@ -8,7 +8,6 @@ one whose worker is stopped again and again fails after three tries.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -21,7 +20,8 @@ import redis
 
 from router_lambda import logs
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
-from router_lambda.job import GPU_UNSEEN, GPU_WAKING, QUEUE_OPEN, job_key, worker_key
+from router_lambda.heartbeat import Heartbeat, read_all
+from router_lambda.job import GPU_UNSEEN, GPU_WAKING, QUEUE_OPEN, job_key
 from router_lambda.queue import QueueUnavailable, connect, translated
 from router_lambda.settings import DEFAULT_MAX_SESSION_MINUTES, ReaperSettings
 
@@ -61,42 +61,6 @@ class Limits:
     boot_seconds: float = BOOT_SECONDS_ALLOWED
     silent_seconds: float = SILENT_SECONDS
     session_seconds: float = DEFAULT_MAX_SESSION_MINUTES * 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a worker says of itself; what it does not say, or says wrong, is `None`.
-
-    Attributes:
-        worker: the worker's id, from its key.
-        instance: id of the EC2 instance that it runs on.
-        since: when it became ready, in Unix seconds.
-        token_at: when its engine brought the last token, in Unix seconds.
-    """
-
-    worker: str
-    instance: str | None = None
-    since: float | None = None
-    token_at: float | None = None
-
-    @classmethod
-    def read(cls, key: bytes, text: bytes) -> Heartbeat:
-        """Read what lies under a worker's key; whatever it is, it is a sign of life."""
-        worker = key.decode("utf-8", "replace").removeprefix(worker_key(""))
-        try:
-            said: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
-            return cls(worker)
-        instance = said.get("instance")
-        named = instance if isinstance(instance, str) and instance else None
-        return cls(worker, named, _moment(said.get("since")), _moment(said.get("token_at")))
-
-    @property
-    def active_at(self) -> float | None:
-        """When its engine was last known to work, in Unix seconds; `None` if it does not say."""
-        return max((each for each in (self.since, self.token_at) if each is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +132,12 @@ def _silence(seen: Seen, now: float, limits: Limits) -> float | None:
     """Return for how many seconds no engine has worked although something waits, `None` if that is not so.
 
     A job that waits behind others does not count as long as tokens come for anybody. A worker that does not say when
-    its engine worked is given the benefit of the doubt, as it may be busy with just that job.
+    its engine worked is given the benefit of the doubt, as it may be busy with just that job. So is one whom S3 does
+    not answer: it may have finished that job, and waits to write its reply.
     """
     if seen.oldest_open is None or now - seen.oldest_open <= limits.silent_seconds:
+        return None
+    if any(each.is_degraded for each in seen.heartbeats):
         return None
     active = [each.active_at for each in seen.heartbeats]
     known = [each for each in active if each is not None]
@@ -178,16 +145,6 @@ def _silence(seen: Seen, now: float, limits: Limits) -> float | None:
         return None
     silence = now - max(known)
     return silence if silence > limits.silent_seconds else None
-
-
-def _moment(value: object) -> float | None:
-    """Return Unix seconds, `None` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 class NotStopped(Exception):
@@ -244,19 +201,13 @@ class Reaper:
         """Read all that Redis knows, `None` if it cannot be reached."""
         try:
             with translated():
-                # A scan may name a key twice.
-                keys = sorted(set(self._client.scan_iter(match=worker_key("*"), count=1_000)))
-                texts: Any = self._client.mget(keys) if keys else []
+                heartbeats = read_all(self._client)
                 unseen: Any = self._client.hgetall(GPU_UNSEEN)
                 oldest: Any = self._oldest(keys=[QUEUE_OPEN], args=[job_key("")])
         except QueueUnavailable as error:
             logs.count("ReaperBlind", reason=str(error))
             return None
-        return Seen(
-            [Heartbeat.read(key, text) for key, text in zip(keys, texts, strict=True) if text is not None],
-            _moments(unseen),
-            float(oldest) if oldest else None,
-        )
+        return Seen(heartbeats, _moments(unseen), float(oldest) if oldest else None)
 
     def _remember(self, missing: Mapping[str, float]) -> None:
         """Keep since when heartbeats are missing. If that fails, a worker that died is never noticed."""

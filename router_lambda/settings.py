@@ -20,6 +20,12 @@ DEFAULT_MAX_SESSION_MINUTES: Final = 240
 MAX_SESSION_MINUTES: Final = range(10, 1_441)
 """What the longest session may be set to, in minutes: more than a boot takes, a day at most."""
 
+DEFAULT_MAX_GPUS: Final = 1
+"""How many GPUs may run at a time: each costs as much as the first."""
+
+MAX_GPUS: Final = range(1, 17)
+"""What that may be set to."""
+
 LEEWAY_SECONDS: Final = 10
 """How far the issuer's clock and ours may be apart: a token lives so much longer, and is valid so much sooner."""
 
@@ -115,12 +121,14 @@ class RouterSettings:
     Attributes:
         gpu_tag: name and value of the EC2 tag that marks the GPU's instance.
         jwt: how to verify a token when no authorizer did; `None` when no request comes that way.
+        max_gpus: how many instances may run at a time.
     """
 
     health: HealthSettings
     bucket: str
     gpu_tag: tuple[str, str]
     jwt: JwtSettings | None = None
+    max_gpus: int = DEFAULT_MAX_GPUS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> RouterSettings:
@@ -131,12 +139,13 @@ class RouterSettings:
         """
         problems = _missing(environment, ("TLFIF_BUCKET",))
         gpu_tag = _gpu_tag(environment, problems)
+        max_gpus = _number(environment, "TLFIF_MAX_GPUS", DEFAULT_MAX_GPUS, MAX_GPUS, problems)
         health = _collected(HealthSettings, environment, problems)
         has_jwt = _is_disabled(environment) or any(environment.get(name) for name in _JWT_NAMES)
         jwt = _collected(JwtSettings, environment, problems) if has_jwt else None
         _raise_any(problems)
         assert health is not None
-        return cls(health, environment["TLFIF_BUCKET"], gpu_tag, jwt)
+        return cls(health, environment["TLFIF_BUCKET"], gpu_tag, jwt, max_gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +171,11 @@ class ReaperSettings:
         problems: list[str] = []
         url = _redis_url(environment, problems)
         gpu_tag = _gpu_tag(environment, problems)
-        minutes = environment.get("TLFIF_MAX_SESSION_MINUTES") or str(DEFAULT_MAX_SESSION_MINUTES)
-        if not (_WHOLE_NUMBER.fullmatch(minutes) and int(minutes) in MAX_SESSION_MINUTES):
-            first, last = MAX_SESSION_MINUTES[0], MAX_SESSION_MINUTES[-1]
-            problems.append(f"set TLFIF_MAX_SESSION_MINUTES to whole minutes from {first} to {last}")
+        minutes = _number(
+            environment, "TLFIF_MAX_SESSION_MINUTES", DEFAULT_MAX_SESSION_MINUTES, MAX_SESSION_MINUTES, problems
+        )
         _raise_any(problems)
-        return cls(url, gpu_tag, int(minutes))
+        return cls(url, gpu_tag, minutes)
 
 
 _Part = TypeVar("_Part", HealthSettings, JwtSettings)
@@ -189,6 +197,15 @@ def _redis_url(environment: Mapping[str, str], problems: list[str]) -> str:
     elif not _is_redis(url):
         problems.append("write TLFIF_REDIS_URL like redis://host:6379/0")
     return url
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, allowed: range, problems: list[str]) -> int:
+    """Return a whole number; what is wrong with it goes to `problems`."""
+    text = environment.get(name) or str(default)
+    if _WHOLE_NUMBER.fullmatch(text) and int(text) in allowed:
+        return int(text)
+    problems.append(f"set {name} to a whole number from {allowed[0]} to {allowed[-1]}")
+    return default
 
 
 def _gpu_tag(environment: Mapping[str, str], problems: list[str]) -> tuple[str, str]:

@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import redis
 
 from router_lambda.admission import Admission, explained
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
-from router_lambda.gpu import SETTLED_SECONDS, Gpu
+from router_lambda.gpu import SETTLED_SECONDS, Gpu, noted_start
+from router_lambda.heartbeat import Heartbeat, read_all, read_object
 from router_lambda.http import Request, answer
-from router_lambda.job import (
-    CLOSING_SECONDS,
-    GPU_BOOTING,
-    GPU_CLOSING,
-    GPU_REFUSED,
-    GPU_WAKING,
-    QUEUE_READY,
-    worker_key,
-)
-from router_lambda.queue import translated
+from router_lambda.job import GPU_BOOTING, GPU_CLOSING, GPU_REFUSED, GPU_WAKING, QUEUE_READY
+from router_lambda.queue import closing_at, translated
 
 State = Literal["stopped", "starting", "booting", "ready", "stopping"]
 
 Phase = Literal["instance", "imports", "engine"]
 """What a GPU that is not ready yet is busy with: EC2 and the operating system, vLLM's imports, the model."""
-
-_MOST_RUNNING: Final = 1_000_000
-"""No worker runs more jobs at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """What a worker says of itself; whatever it does not say, or says wrong, is left at the default.
-
-    Attributes:
-        is_awake: whether it takes jobs; one that drains does not.
-        running: jobs that it runs.
-        idle_deadline: when it stops its instance if nothing comes, in Unix seconds.
-    """
-
-    is_awake: bool = True
-    running: int = 0
-    model: str | None = None
-    idle_deadline: float | None = None
-
-    @classmethod
-    def from_heartbeat(cls, heartbeat: bytes | str) -> Worker:
-        """Read a heartbeat."""
-        said = _object(heartbeat)
-        model = said.get("model")
-        return cls(
-            is_awake=said.get("state") != "draining",
-            running=_count(said.get("running")),
-            model=model if isinstance(model, str) else None,
-            idle_deadline=_moment(said.get("idle_deadline")),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +42,11 @@ class Situation:
     started_at: float = 0.0
     loading: Phase | None = None
     problem: str | None = None
-    workers: tuple[Worker, ...] = ()
+    workers: tuple[Heartbeat, ...] = ()
     instance: Instance | None = None
 
     @property
-    def awake(self) -> list[Worker]:
+    def awake(self) -> list[Heartbeat]:
         """The workers that take jobs."""
         return [worker for worker in self.workers if worker.is_awake]
 
@@ -220,18 +180,16 @@ class Status:
             pipeline.get(GPU_BOOTING)
             pipeline.get(GPU_REFUSED)
             waiting, closing_ms, waking, booting, refused = pipeline.execute()
-            # A scan may name a key twice, and its order is that of a hash table.
-            keys = sorted(set(self._client.scan_iter(match=worker_key("*"), count=1_000)))
-            heartbeats: Any = self._client.mget(keys) if keys else []
+            workers = tuple(read_all(self._client))
         now = self._clock()
         return Situation(
             now=now,
             waiting=waiting,
-            closing_at=now - CLOSING_SECONDS + closing_ms / 1e3 if closing_ms > 0 else None,
-            started_at=_start(waking),
+            closing_at=closing_at(now, closing_ms),
+            started_at=noted_start(waking),
             loading=_loading(booting),
             problem=None if refused is None else refused.decode("utf-8", "replace"),
-            workers=tuple(Worker.from_heartbeat(each) for each in heartbeats if each is not None),
+            workers=workers,
         )
 
     def _ask_ec2(self, found: Situation) -> Situation:
@@ -248,41 +206,7 @@ class Status:
             raise
 
 
-def _object(text: bytes | str | None) -> dict[str, Any]:
-    """Return the JSON object in a text, an empty one if there is none."""
-    try:
-        parsed: Any = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return 0
-    return value if 0 <= value <= _MOST_RUNNING else 0
-
-
-def _moment(value: object) -> float | None:
-    """Return Unix seconds, `None` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _start(note: bytes | None) -> float:
-    """Return when `gpu:waking` says that the instance was started, 0 if it does not."""
-    what, _, rest = (note or b"").partition(b":")
-    try:
-        return float(rest) if what == b"started" else 0.0
-    except ValueError:
-        return 0.0
-
-
 def _loading(note: bytes | None) -> Phase | None:
     """Return what `gpu:booting` says that a worker is busy with."""
-    phase = _object(note).get("phase")
+    phase = read_object(note).get("phase")
     return phase if phase in ("imports", "engine") else None

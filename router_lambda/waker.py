@@ -2,14 +2,16 @@
 
 EC2 does not start an instance that stops. So the router queues the job, and EventBridge calls this function when the
 instance has stopped ("EC2 Instance State-change Notification"); a schedule calls it every minute as well, should an
-event be lost or a start have been refused. Jobs that ran out of time meanwhile get their final reply from here.
+event be lost or a start have been refused. Jobs that were cancelled or ran out of time before any worker came get their
+final reply from here: docs/adr/ADR-2026-11-25-waker-and-reaper.md.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -18,13 +20,16 @@ from typing import Any, Final
 from router_lambda import logs
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
 from router_lambda.gpu import CALL_SECONDS, REFUSED_SECONDS, Gpu
-from router_lambda.overdue import Overdue
-from router_lambda.queue import Queue, connect
+from router_lambda.overdue import SLOWEST_SECONDS, Overdue
+from router_lambda.queue import Moot, Queue, connect
 from router_lambda.settings import RouterSettings
 
 PAUSES: Final = tuple(float(REFUSED_SECONDS + pause) for pause in (1, 7, 19))
 """Seconds between the tries of one invocation: 6, 12 and 24, longer than the routers repeat a refusal. The schedule
 goes on after them for as long as a job waits, which is 300 s at most."""
+
+LOOK_SECONDS: Final = 2.0 * CALL_SECONDS
+"""Longest that a look takes: EC2 is asked for its instances, and to start one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Waker:
     def __init__(
         self, ec2: Ec2, gpu: Gpu, queue: Queue, overdue: Overdue, sleep: Callable[[float], None] = time.sleep
     ) -> None:
+        """Take the parts; `sleep` waits for so many seconds."""
         self._ec2 = ec2
         self._gpu = gpu
         self._queue = queue
@@ -68,23 +74,35 @@ class Waker:
         Raises:
             QueueUnavailable: Redis cannot be reached.
         """
-        for pause in (*PAUSES, None):
-            try:
-                return self._look(stopped)
-            except Ec2Unavailable as refusal:
-                if pause is None or seconds_left() < pause + CALL_SECONDS:
-                    logs.count("WakerFailures", code=refusal.code)
-                    return f"refused: {refusal.code}"
-                self._sleep(pause)
-        raise AssertionError("the last pause is none")
+        for pause in (*PAUSES, math.inf):
+            outcome = self._look(stopped, seconds_left)
+            if isinstance(outcome, str):
+                return outcome
+            if outcome.code == "NoInstance" or seconds_left() < pause + LOOK_SECONDS:
+                logs.count("WakerFailures", code=outcome.code)
+                return f"refused: {outcome.code}"
+            self._sleep(pause)
+        raise AssertionError("no invocation lasts for ever")
 
-    def _look(self, stopped: Stopped | None) -> str:
+    def _look(self, stopped: Stopped | None, seconds_left: Callable[[], float]) -> str | Ec2Unavailable:
+        """Do what there is to do; return what came of it, or why EC2 refused."""
         work = self._queue.take_overdue()
-        for job_id, enqueued_at in work.overdue:
-            if self._overdue.answer(job_id, enqueued_at, work.refusal):
-                self._queue.forget(job_id)
-        if not work.live:
-            return "nothing waits"
+        outcome: str | Ec2Unavailable = "nothing waits"
+        if work.live:
+            try:
+                outcome = self._start(stopped)
+            except Ec2Unavailable as refusal:
+                outcome = refusal
+        # Not before the start: to answer takes a while if S3 is slow, or if they are many.
+        self._answer(work.moot, work.refusal if isinstance(outcome, str) else str(outcome), seconds_left)
+        return outcome
+
+    def _start(self, stopped: Stopped | None) -> str:
+        """Start an instance if none runs; return what came of it.
+
+        Raises:
+            Ec2Unavailable: EC2 refuses, or there is no instance.
+        """
         down = []
         for instance in self._ec2.instances():
             if instance.state == "stopped" or (stopped is not None and stopped.is_news_of(instance)):
@@ -96,6 +114,14 @@ class Waker:
         self._gpu.start(down[0].id)
         return "started"
 
+    def _answer(self, jobs: Sequence[Moot], refusal: str | None, seconds_left: Callable[[], float]) -> None:
+        """Answer jobs that take no worker, as many as there is time for; the rest is looked at again later."""
+        for job in jobs:
+            if seconds_left() < SLOWEST_SECONDS:
+                return
+            if self._overdue.answer(job, refusal):
+                self._queue.forget(job.id)
+
 
 @cache
 def _waker() -> Waker:
@@ -105,7 +131,12 @@ def _waker() -> Waker:
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, str]:
-    """Lambda's entry point, for both kinds of events."""
+    """Lambda's entry point, for both kinds of events.
+
+    Raises:
+        QueueUnavailable: Redis cannot be reached. Lambda counts it as an error, and the schedule tries again.
+        RouterConfigError: the function's environment is incomplete or wrong.
+    """
     stopped = Stopped.from_event(event)
     outcome = _waker()(stopped, lambda: context.get_remaining_time_in_millis() / 1e3)
     logs.line(event="wake", stopped=stopped and stopped.id, outcome=outcome)

@@ -19,6 +19,7 @@ from router_lambda.job import Job, job_key, worker_key
 from router_lambda.settings import HealthSettings, RouterSettings
 
 NOW = 1_790_000_000.25
+LONG_AGO = NOW - 86_400
 GPU_TAG = ("env", "tinyllama")
 SETTINGS = RouterSettings(HealthSettings("redis://unused", (ip_network("127.0.0.0/8"),)), "tl-fif", GPU_TAG)
 BOOT = 90
@@ -45,6 +46,7 @@ class FakeEc2:
 
     Attributes:
         state: EC2's word for it, `None` for no instance at all.
+        beside: the states of more instances, by id.
         lags: how often `describe_instances` still shows the state before the last start.
         failures: what the next calls raise, by method.
         calls: the methods that were called.
@@ -52,7 +54,8 @@ class FakeEc2:
 
     clock: Clock
     state: str | None = "stopped"
-    launched_at: float = NOW - 86_400
+    launched_at: float = LONG_AGO
+    beside: dict[str, str] = field(default_factory=dict)
     lags: int = 0
     failures: dict[str, Exception] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -66,23 +69,33 @@ class FakeEc2:
         shown = self.state
         if self.lags:
             self.lags, shown = self.lags - 1, "stopped"
-        if shown not in states:
-            return {"Reservations": []}
-        launched = datetime.fromtimestamp(self.launched_at, UTC)
-        instance = {"InstanceId": "i-1", "State": {"Name": shown}, "LaunchTime": launched}
-        return {"Reservations": [{"Instances": [instance]}]}
+        found = {"i-1": (shown, self.launched_at)} | {name: (each, LONG_AGO) for name, each in self.beside.items()}
+        instances = [
+            {"InstanceId": name, "State": {"Name": each}, "LaunchTime": datetime.fromtimestamp(launched_at, UTC)}
+            for name, (each, launched_at) in found.items()
+            if each in states
+        ]
+        return {"Reservations": [{"Instances": [each]} for each in instances]}
 
     def start_instances(self, InstanceIds: list[str]) -> None:  # noqa: N803 - boto3's name
         """Begin to start."""
         self._note("start_instances")
-        assert InstanceIds == ["i-1"]
-        self.state, self.launched_at = "pending", self.clock.now
+        (name,) = InstanceIds
+        if name == "i-1":
+            self.state, self.launched_at = "pending", self.clock.now
+        else:
+            assert name in self.beside
+            self.beside[name] = "pending"
 
     def stop_instances(self, InstanceIds: list[str]) -> None:  # noqa: N803 - boto3's name
         """Begin to stop."""
         self._note("stop_instances")
-        assert InstanceIds == ["i-1"]
-        self.state = "stopping"
+        for name in InstanceIds:
+            if name == "i-1":
+                self.state = "stopping"
+            else:
+                assert name in self.beside
+                self.beside[name] = "stopping"
 
     def _note(self, method: str) -> None:
         with self.lock:

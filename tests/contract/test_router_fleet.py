@@ -9,6 +9,7 @@ import redis
 
 from router_lambda.backlog import DEFAULT_JOB_SECONDS, DEFAULT_SLOTS
 from router_lambda.job import (
+    CLOSING_SECONDS,
     GPU_CLOSING,
     GPU_STOP,
     JOB_TTL_SECONDS,
@@ -20,7 +21,7 @@ from router_lambda.job import (
     job_key,
     worker_key,
 )
-from router_lambda.queue import CLOSING_SECONDS, STOP_SECONDS, Queue, QueueFull
+from router_lambda.queue import STOP_SECONDS, Queue, QueueFull
 from tests.router_samples import JOB, JOB_ID, numbered_job
 from tests.router_world import NOW, beat
 

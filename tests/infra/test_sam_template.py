@@ -15,10 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from router_lambda import settings
+from router_lambda.waker import Stopped
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "sam"
 TEMPLATE = FOLDER / "template.yaml"
 EVENTS = sorted((FOLDER / "events").iterdir())
+NOT_OF_A_ROUTE = ("instance-stopped", "every-minute")
 SETTING = re.compile(r"\"(TLFIF_[A-Z_]+)\"")
 
 
@@ -31,13 +35,15 @@ DOCUMENT: dict[str, Any] = yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loade
 RESOURCES = DOCUMENT["Resources"]
 FUNCTIONS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"].endswith("::Function")}
 API = RESOURCES["Api"]["Properties"]
+WATCH = {"WakerFunction", "ReaperFunction"}
+"""Functions that EventBridge calls, and no request."""
 
 
 def routes() -> dict[tuple[str, str], tuple[str, bool]]:
     """Return function and whether a token is asked for, by method and path."""
     found = {}
-    for name, function in FUNCTIONS.items():
-        for each in function.get("Events", {}).values():
+    for name in FUNCTIONS.keys() - WATCH:
+        for each in FUNCTIONS[name].get("Events", {}).values():
             route = each["Properties"]
             assert (each["Type"], route["ApiId"]) == ("HttpApi", "Api")
             is_guarded = route.get("Auth") == {"Authorizer": "Token"}
@@ -99,9 +105,11 @@ def test_every_function_is_as_agreed() -> None:
         "Timeout": 10,
         "Tracing": "Active",
     }
-    assert set(FUNCTIONS) == {"RouterFunction", "AuthorizerFunction", "QueueHealthFunction"}
+    assert set(FUNCTIONS) == {"RouterFunction", "AuthorizerFunction", "QueueHealthFunction"} | WATCH
     own = {name for function in FUNCTIONS.values() for name in function}
-    assert own <= {"Handler", "Environment", "Policies", "Events"}
+    assert own <= {"Handler", "Environment", "Policies", "Events", "Timeout"}
+    # Nobody waits for them, and they may have to ask EC2 again.
+    assert {name: each["Timeout"] for name, each in FUNCTIONS.items() if "Timeout" in each} == dict.fromkeys(WATCH, 60)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -113,16 +121,74 @@ def test_every_handler_is_there(name: str) -> None:
 
 
 def test_the_functions_know_every_setting() -> None:
-    """What settings.py reads, the router is given; no function is given anything else."""
+    """What settings.py reads, one of them is given; none is given anything that it does not read."""
     known = set(SETTING.findall((ROOT / "router_lambda" / "settings.py").read_text(encoding="utf-8")))
     given = {name: set(function["Environment"]["Variables"]) for name, function in FUNCTIONS.items()}
 
     assert len(known) >= 7
     assert given == {
-        "RouterFunction": known,
+        "RouterFunction": known - {"TLFIF_MAX_SESSION_MINUTES"},
         "AuthorizerFunction": {name for name in known if "JWT" in name or "JWKS" in name},
         "QueueHealthFunction": {"TLFIF_REDIS_URL", "TLFIF_PING_CIDRS"},
+        "WakerFunction": {"TLFIF_REDIS_URL", "TLFIF_BUCKET", "TLFIF_GPU_TAG"},
+        "ReaperFunction": {"TLFIF_REDIS_URL", "TLFIF_GPU_TAG", "TLFIF_MAX_SESSION_MINUTES"},
     }
+
+
+@pytest.mark.parametrize(
+    ("parameter", "default", "allowed"),
+    [
+        ("MaxGpus", settings.DEFAULT_MAX_GPUS, settings.MAX_GPUS),
+        ("MaxSessionMinutes", settings.DEFAULT_MAX_SESSION_MINUTES, settings.MAX_SESSION_MINUTES),
+    ],
+)
+def test_a_number_is_what_the_settings_allow(parameter: str, default: int, allowed: range) -> None:
+    """CloudFormation refuses what the function would refuse at its first event."""
+    found = DOCUMENT["Parameters"][parameter]
+    assert (found["Default"], found["MinValue"], found["MaxValue"]) == (default, allowed[0], allowed[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "actions"),
+    [
+        ("RouterFunction", {"s3:GetObject", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances"}),
+        (
+            "WakerFunction",
+            {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "ec2:DescribeInstances", "ec2:StartInstances"},
+        ),
+        ("ReaperFunction", {"ec2:DescribeInstances", "ec2:StopInstances"}),
+    ],
+)
+def test_a_role_allows_what_its_function_does(name: str, actions: set[str]) -> None:
+    """And nothing else; instances are started and stopped by their tag alone, objects touched below replies/ alone."""
+    found = set()
+    for policy in FUNCTIONS[name]["Policies"]:
+        for statement in policy["Statement"]:
+            assert statement["Effect"] == "Allow"
+            mine = {statement["Action"]} if isinstance(statement["Action"], str) else set(statement["Action"])
+            if mine & {"ec2:StartInstances", "ec2:StopInstances"}:
+                assert statement["Condition"] == {"StringEquals": {"aws:ResourceTag/env": "tinyllama"}}
+            if mine & {"s3:GetObject", "s3:PutObject"}:
+                assert statement["Resource"].endswith("/replies/*")
+            found |= mine
+    assert found == actions
+
+
+# EventBridge
+
+
+def test_the_watch_looks_every_minute() -> None:
+    """The waker besides when an instance has stopped; nobody calls either of them otherwise."""
+    clock = {"Type": "Schedule", "Properties": {"Schedule": "rate(1 minute)"}}
+    pattern = {
+        "source": ["aws.ec2"],
+        "detail-type": ["EC2 Instance State-change Notification"],
+        "detail": {"state": ["stopped"]},
+    }
+    stopped = {"Type": "EventBridgeRule", "Properties": {"Pattern": pattern}}
+
+    assert FUNCTIONS["ReaperFunction"]["Events"] == {"EveryMinute": clock}
+    assert FUNCTIONS["WakerFunction"]["Events"] == {"EveryMinute": clock, "Stopped": stopped}
 
 
 # The API
@@ -166,10 +232,17 @@ def test_the_gateway_leaves_cors_to_the_router() -> None:
 # The samples
 
 
-@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+def sample(name: str) -> Any:
+    """Return one of the events."""
+    return json.loads((FOLDER / "events" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in EVENTS if path.stem not in NOT_OF_A_ROUTE], ids=lambda path: path.stem
+)
 def test_a_sample_is_an_event_of_one_of_the_routes(path: Path) -> None:
     """Payload format 2.0; the authorizer's context is there where the route asks for a token."""
-    event = json.loads(path.read_text(encoding="utf-8"))
+    event = sample(path.stem)
     context = event["requestContext"]
     method, route = event["routeKey"].split(" ")
     _, is_guarded = routes()[method, route]
@@ -183,9 +256,23 @@ def test_a_sample_is_an_event_of_one_of_the_routes(path: Path) -> None:
     assert ("authorizer" in context) == (is_guarded and not is_for_authorizer)
 
 
+def test_the_watch_s_samples_are_eventbridge_s() -> None:
+    """One that the rule lets through and the waker understands, and one of the clock, which says nothing more."""
+    stopped, minute = (sample(name) for name in NOT_OF_A_ROUTE)
+    pattern = FUNCTIONS["WakerFunction"]["Events"]["Stopped"]["Properties"]["Pattern"]
+
+    assert [stopped["source"]] == pattern["source"]
+    assert [stopped["detail-type"]] == pattern["detail-type"]
+    assert Stopped.from_event(stopped) == Stopped("i-1234567890abcdef0", 1_790_000_000.0)
+    assert stopped["resources"][0].endswith(f"/{stopped['detail']['instance-id']}")
+    assert (minute["source"], minute["detail-type"], minute["detail"]) == ("aws.events", "Scheduled Event", {})
+    assert Stopped.from_event(minute) is None
+    assert stopped.keys() == minute.keys()
+
+
 def test_there_is_a_sample_for_every_route() -> None:
-    """And one for the authorizer."""
+    """One for the authorizer, and those of EventBridge."""
     assert {path.name for path in EVENTS} == {
         *("authorizer.json", "infer.json", "options.json", "ping.json", "queue-health.json", "status.json"),
-        "stop.json",
+        *("stop.json", *(f"{name}.json" for name in NOT_OF_A_ROUTE)),
     }

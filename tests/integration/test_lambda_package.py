@@ -23,9 +23,9 @@ import pytest
 import redis
 
 from local.lambda_runtime import FunctionFailed, LambdaFunction
-from router_lambda.job import QUEUE_READY, Job, job_key, worker_key
+from router_lambda.job import QUEUE_OPEN, QUEUE_READY, Job, job_key, worker_key
 from tests.integration.lambda_world import BUILDER, REPOSITORY, builder, runtime
-from tests.router_samples import event
+from tests.router_samples import JOB_ID, event
 from tests.tokens import AUDIENCE, ISSUER, SUB, jwk_set, signer
 
 MOST_BYTES = 6_500_000
@@ -103,6 +103,7 @@ def start(unpacked: Path, tmp_path: Path) -> Start:
 
     def make(handler: str, **environment: str) -> LambdaFunction:
         given = {"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
+        given["AWS_DEFAULT_REGION"] = given["AWS_REGION"]  # Lambda sets both, and boto3 reads this one
         given["AWS_ENDPOINT_URL_EC2"] = "http://127.0.0.1:1"  # where nobody answers
         return LambdaFunction(
             runtime(), unpacked, f"router_lambda.{handler}.handler", given | environment, tmp_path / "function.log"
@@ -368,3 +369,31 @@ def test_the_authorizer_s_sample_holds_no_token(start: Start) -> None:
     settings = {"TLFIF_JWKS_URL": "http://127.0.0.1:1/", "TLFIF_JWT_ISSUER": ISSUER, "TLFIF_JWT_AUDIENCE": AUDIENCE}
     with start("authorizer", **settings) as function:
         assert function.invoke(sample("authorizer")) == {"isAuthorized": False}
+
+
+@pytest.mark.parametrize("name", ["instance-stopped", "every-minute"])
+def test_the_waker_finds_nothing_to_do(start: Start, redis_url: str, name: str) -> None:
+    """Whoever calls it; EC2, which nobody answers for here, is not asked."""
+    with start("waker", TLFIF_REDIS_URL=redis_url, TLFIF_BUCKET="tl-fif") as function:
+        assert function.invoke(sample(name)) == {"outcome": "nothing waits"}
+
+
+def test_the_waker_gives_up_before_lambda_does(start: Start, redis_url: str) -> None:
+    """It is told how much time is left; the error is not one of Lambda's."""
+    with (
+        closing(redis.Redis.from_url(redis_url)) as client,
+        start("waker", TLFIF_REDIS_URL=redis_url, TLFIF_BUCKET="tl-fif") as function,
+    ):
+        client.set(job_key(JOB_ID), "{}")
+        client.zadd(QUEUE_OPEN, {JOB_ID: time.time()})
+        assert function.invoke(sample("every-minute")) == {"outcome": "refused: EndpointConnectionError"}
+
+
+def test_the_reaper_cannot_do_without_ec2(start: Start, redis_url: str) -> None:
+    """Which Lambda counts as an error, and the schedule tries again."""
+    with (
+        start("reaper", TLFIF_REDIS_URL=redis_url) as function,
+        pytest.raises(FunctionFailed, match="EC2 cannot be reached") as failed,
+    ):
+        function.invoke(sample("every-minute"))
+    assert failed.value.kind == "Ec2Unavailable"

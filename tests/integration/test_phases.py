@@ -19,7 +19,7 @@ def test_phases_follow_each_other() -> None:
     times = iter([101.5, 107.0, 110.0, 110.25, 112.0])
     phases = Phases(100.0, lambda: next(times))
     for phase in ("daemon", "imports", "engine", "ready"):
-        phases.ended(phase)  # type: ignore[arg-type]  # mypy widens the loop's variable
+        phases.ended(phase)
     phases.asked_for(60.0)
     assert phases.total_seconds == 50.25
     phases.ended("first_token")

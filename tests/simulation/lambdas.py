@@ -16,7 +16,6 @@ from router_lambda.job import Job, new_job_id
 from router_lambda.overdue import SLOWEST_SECONDS, Overdue
 from router_lambda.queue import Placed, Queue
 from router_lambda.reaper import Limits, Reaper
-from router_lambda.stop import Stop
 from router_lambda.waker import Stopped, Waker
 from tests.fakes import BUCKET, make_job
 from tests.simulation.cloud import Cloud
@@ -78,9 +77,7 @@ class Lambdas:
         self._queue = Queue(client, self._clock)
         self._gpu = Gpu(ec2, client, self._clock, lambda _: None)
         unused: Any = None
-        self._infer = Infer(unused, self._queue, self._gpu, unused, self._clock)
-        self._stop = Stop(unused, self._queue, self._gpu)
-        self._most_gpus = most_gpus
+        self._infer = Infer(unused, self._queue, self._gpu, unused, self._clock, max_gpus=most_gpus)
         overdue = Overdue(BUCKET, lambda: SyncBucket(bucket), self._clock)
         self._waker = Waker(ec2, self._gpu, self._queue, overdue, lambda _: None)
         self._reaper = Reaper(ec2, client, Limits(session_seconds=14_400.0), self._clock)

@@ -121,15 +121,11 @@ def test_without_an_instance_nothing_can_be_woken(gpu: Gpu, ec2: FakeEc2, state:
 )
 def test_of_several_instances_the_nearest_counts(ec2: FakeEc2, states: list[str], nearest: str) -> None:
     """One that runs comes before one that has to be started, in whatever order and reservation EC2 lists them."""
+    for number, state in enumerate(states):
+        ec2.beside[f"i-{number + 2}"] = state
+    ec2.state = None
 
-    class Several(FakeEc2):
-        def describe_instances(self, Filters: list[dict[str, object]]) -> dict[str, object]:  # noqa: N803
-            found: list[object] = []
-            for self.state in states:
-                found += super().describe_instances(Filters)["Reservations"]
-            return {"Reservations": found}
-
-    assert Ec2(("env", "tinyllama"), lambda: Several(ec2.clock)).instances()[0].state == nearest
+    assert Ec2(("env", "tinyllama"), lambda: ec2).instances()[0].state == nearest
 
 
 # Ten at once

@@ -33,7 +33,8 @@ class Ec2:
 
     def instance(self, **changed: Any) -> Instance:
         """Return an instance of this EC2."""
-        return Instance(**{"id": "i-1", "make_client": lambda: self, "sleep": self.slept.append} | changed)
+        fields: dict[str, Any] = {"id": "i-1", "make_client": lambda: self, "sleep": self.slept.append}
+        return Instance(**fields | changed)
 
 
 def test_it_stops_itself() -> None:

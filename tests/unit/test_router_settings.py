@@ -36,16 +36,17 @@ def test_two_variables_are_enough() -> None:
     settings = RouterSettings.from_environment(ROUTER | {"PATH": "/bin", "TLFIF_MODEL": "x"})
 
     health = HealthSettings("redis://cache:6379/0", (ip_network("10.20.0.0/22"),))
-    assert settings == RouterSettings(health, "tl-fif", ("env", "tinyllama"), jwt=None)
+    assert settings == RouterSettings(health, "tl-fif", ("env", "tinyllama"), jwt=None, max_gpus=1)
 
 
 def test_each_setting_comes_from_its_variable() -> None:
     """All of them set."""
-    others = {"TLFIF_GPU_TAG": "role=gpu", "TLFIF_PING_CIDRS": "192.0.2.0/24"}
+    others = {"TLFIF_GPU_TAG": "role=gpu", "TLFIF_PING_CIDRS": "192.0.2.0/24", "TLFIF_MAX_GPUS": "3"}
     settings = RouterSettings.from_environment(ROUTER | JWT | others)
 
     assert settings.health == HealthSettings("redis://cache:6379/0", (ip_network("192.0.2.0/24"),))
     assert settings.gpu_tag == ("role", "gpu")
+    assert settings.max_gpus == 3
     assert settings.jwt == JwtSettings(JWT["TLFIF_JWKS_URL"], "https://issuer.test", "app-client-1", disabled=False)
 
 
@@ -104,6 +105,20 @@ def test_a_tag_without_name_or_value_is_refused(tag: str) -> None:
         ]
 
 
+@pytest.mark.parametrize(("text", "number"), [("", 1), ("1", 1), ("2", 2), ("16", 16), ("016", 16)])
+def test_there_may_be_more_gpus_than_one(text: str, number: int) -> None:
+    """One if nothing is said: each costs as much as the first."""
+    assert RouterSettings.from_environment(ROUTER | {"TLFIF_MAX_GPUS": text}).max_gpus == number
+
+
+@pytest.mark.parametrize("text", ["0", "17", "-1", "+2", "1.0", "1e0", " 2", "x", "\u0662", "9" * 5_000])
+def test_any_other_number_of_gpus_is_refused(text: str) -> None:
+    """None is what `/stop` is for, and more than sixteen are a slip of the pen."""
+    assert problems(RouterSettings, ROUTER | {"TLFIF_MAX_GPUS": text}) == [
+        "set TLFIF_MAX_GPUS to a whole number from 1 to 16"
+    ]
+
+
 # The reaper
 
 
@@ -129,7 +144,7 @@ def test_the_longest_session_is_in_minutes(text: str, minutes: int) -> None:
 def test_any_other_session_is_refused(text: str) -> None:
     """None at all is none of the choices: an instance that nobody stops is what the reaper is for."""
     assert problems(ReaperSettings, HEALTH | {"TLFIF_MAX_SESSION_MINUTES": text}) == [
-        "set TLFIF_MAX_SESSION_MINUTES to whole minutes from 10 to 1440"
+        "set TLFIF_MAX_SESSION_MINUTES to a whole number from 10 to 1440"
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import fakeredis
@@ -12,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from router_lambda.app import App
 from router_lambda.ec2 import Instance
 from router_lambda.gpu import SETTLED_SECONDS, STOP_SECONDS
+from router_lambda.heartbeat import Heartbeat
 from router_lambda.job import (
     CLOSING_SECONDS,
     GPU_BOOTING,
@@ -23,15 +24,13 @@ from router_lambda.job import (
     booting_note,
     worker_key,
 )
-from router_lambda.status import Situation, Worker
+from router_lambda.status import Situation
 from router_lambda.throttle import BURST, rate_key
 from tests.router_samples import event
 from tests.router_world import BOOT, NOW, Clock, FakeEc2, beat, content, metrics, problem, refusal
 
 LAUNCHED = NOW - 30
-AWAKE, DRAINING = Worker(model="m", idle_deadline=NOW + 60), Worker(is_awake=False)
-WRONG_COUNTS: list[Any] = [True, -1, 1.5, "2", None, [], 10**12]
-WRONG_MOMENTS: list[Any] = [True, "5", [], 10**400, float("nan"), float("inf")]
+AWAKE, DRAINING = Heartbeat("w1", model="m", idle_deadline=NOW + 60), Heartbeat("w2", state="draining")
 SENTENCE = "AWS has no GPU left; send the request again in a few minutes"
 
 
@@ -139,12 +138,12 @@ def test_somebody_waits(known: dict[str, Any], awaited: tuple[Instance, float | 
     ("known", "seconds"),
     [
         ({"workers": (AWAKE,)}, 60.0),
-        ({"workers": (AWAKE, Worker(idle_deadline=NOW + 90.1234), DRAINING)}, 90.123),
-        ({"workers": (Worker(idle_deadline=NOW - 5),)}, 0.0),
-        ({"workers": (AWAKE, Worker(idle_deadline=None))}, None),
+        ({"workers": (AWAKE, Heartbeat("w3", idle_deadline=NOW + 90.1234), DRAINING)}, 90.123),
+        ({"workers": (Heartbeat("w3", idle_deadline=NOW - 5),)}, 0.0),
+        ({"workers": (AWAKE, Heartbeat("w3", idle_deadline=None))}, None),
         ({"workers": (AWAKE,), "waiting": 1}, None),
         ({"workers": (AWAKE,), "closing_at": NOW, "instance": instance("running")}, None),
-        ({"workers": (Worker(is_awake=False, idle_deadline=NOW + 60),), "instance": instance("running")}, None),
+        ({"workers": (replace(DRAINING, idle_deadline=NOW + 60),), "instance": instance("running")}, None),
         ({}, None),
     ],
 )
@@ -158,7 +157,8 @@ def test_idle_seconds(known: dict[str, Any], seconds: float | None) -> None:
 
 def test_workers_are_taken_together() -> None:
     """Jobs also of those that drain, the model of the first that takes jobs."""
-    workers = (Worker(is_awake=False, running=2, model="old"), Worker(running=3, model="a"), Worker(model="b"))
+    old = replace(DRAINING, running=2, model="old")
+    workers = (old, Heartbeat("w3", running=3, model="a"), Heartbeat("w4", model="b"))
 
     assert situation(workers=workers, waiting=4).document(None) == {
         "state": "ready",
@@ -178,30 +178,6 @@ def test_workers_are_taken_together() -> None:
 def test_a_problem_is_told_while_it_lasts(state: str, told: str | None) -> None:
     """A GPU that comes has none any more."""
     assert situation(instance=instance(state), problem=SENTENCE).document(None)["problem"] == told
-
-
-@pytest.mark.parametrize(
-    ("heartbeat", "worker"),
-    [
-        ({}, Worker()),
-        ({"state": "ready", "running": 2, "model": "m", "idle_deadline": None}, Worker(running=2, model="m")),
-        ({"state": "degraded", "idle_deadline": 5}, Worker(idle_deadline=5.0)),
-        ({"state": "draining", "running": 1}, Worker(is_awake=False, running=1)),
-        ({"state": 7, "model": 7}, Worker()),
-        *(({"running": wrong}, Worker()) for wrong in WRONG_COUNTS),
-        *(({"idle_deadline": wrong}, Worker()) for wrong in WRONG_MOMENTS),
-    ],
-    ids=str,
-)
-def test_a_heartbeat_says_what_it_says(heartbeat: dict[str, Any], worker: Worker) -> None:
-    """And what it says wrong is as if it had not."""
-    assert Worker.from_heartbeat(json.dumps(heartbeat)) == worker
-
-
-@pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b"null", b"[]", b"5", b'"draining"', b"[" * 100_000])
-def test_a_heartbeat_that_says_nothing_is_a_heartbeat(garbage: bytes) -> None:
-    """Somebody lives; the rest is unknown."""
-    assert Worker.from_heartbeat(garbage) == Worker()
 
 
 # The route
