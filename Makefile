@@ -26,6 +26,7 @@ storm: $(READY) ## send 1,000 jobs through a storm of faults; another one: make 
 
 bench: $(READY) ## run the benchmarks and keep their numbers in benchmarks/results
 	@.venv/bin/python -m benchmarks.router
+	@.venv/bin/python -m benchmarks.cold_start
 
 lambda-package: $(READY) ## build the Lambda zips for x86_64 and arm64 into dist/
 	@.venv/bin/python .ci/lambda_package.py

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report, router
+from benchmarks import cold_start, report, router
+from local.server import StartFailed
 from tests.integration.lambda_world import runtime
 
 
@@ -34,6 +36,39 @@ def test_without_lambdas_python_it_says_what_to_do(
     monkeypatch.setenv("PYTHON312", "/bin/false")
     assert router.main([]) == 2
     assert "PYTHON312" in capsys.readouterr().err
+
+
+def test_cold_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every phase and the peer that does not compile have their line, and a place in the file that is kept."""
+    assert cold_start.main(["--rounds=1", "--tiny", f"--results={tmp_path}"]) == 0
+
+    printed = capsys.readouterr().out
+    kept = json.loads((tmp_path / "cold_start.json").read_text())
+    assert list(kept["phases_s"]) == ["instance", "daemon", "imports", "engine", "ready", "first_token", "visible"]
+    lines = {line.split("  ")[0] for line in printed.splitlines()}
+    assert lines >= {*kept["phases_s"], "total", cold_start.OURS, cold_start.EAGER}
+    (ours,), (peer,) = kept["to_first_token_s"][cold_start.OURS], kept["to_first_token_s"][cold_start.EAGER]
+    assert ours == pytest.approx(sum(seconds for (seconds,) in kept["phases_s"].values()))
+    assert kept["ratios"] == {cold_start.EAGER: [pytest.approx(ours / peer)]}
+    assert "(vllm serve is left out: it would compile" in printed
+    assert kept["machine"] == report.machine()
+
+
+def test_a_peer_that_does_not_start_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its log is shown, the table says that it is missing, and the other numbers are there all the same."""
+    command = tmp_path / "vllm"
+    command.write_text("#!/bin/sh\necho this is no machine for it\nexit 3\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(StartFailed, match="this is no machine for it"):
+        cold_start._serve(tmp_path, "some/model", {}, [])
+
+    kept = cold_start._show([dict.fromkeys(cold_start.PHASES, 1.0)], {"vllm serve": [], cold_start.EAGER: [14.0]})
+    assert kept["to_first_token_s"] == {cold_start.OURS: [7.0], cold_start.EAGER: [14.0]}
+    assert kept["ratios"] == {cold_start.EAGER: [0.5]}
+    assert "(vllm serve is left out: it did not start; what it said is above)" in capsys.readouterr().out
 
 
 def test_percentiles_are_in_order() -> None:

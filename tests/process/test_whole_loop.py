@@ -21,6 +21,12 @@ from tests.process.local_world import REPOSITORY, LocalProcess, forget_calls, he
 BOOT_PATIENCE = 90.0
 DELAYS = ("--boot-seconds", "0.5", "--stop-seconds", "3")
 IDLE = {"TLFIF_IDLE_MINUTES": "0.05"}
+PHASES = (
+    "tlfif: the instance boots",
+    "tlfif: the worker imports vLLM",
+    "tlfif: vLLM loads the model",
+    "tlfif: the GPU is ready",
+)
 
 
 class User:
@@ -126,17 +132,16 @@ def test_the_client_shows_it_and_a_user_stops_it(tmp_path: Path) -> None:
 
         asked = user.command("infer", "--max-tokens", "8", "--idle-minutes", "1", "Hello")
         assert asked.returncode == 0, asked.stderr
-        said = [line for line in asked.stderr.splitlines() if "so far" in line]
-        assert [line.partition(",")[0] for line in said] == [
-            "tlfif: the instance boots",
-            "tlfif: the worker imports vLLM",
-            "tlfif: vLLM loads the model",
-        ]
+        said = [line.partition(",")[0] for line in asked.stderr.splitlines() if "so far" in line]
+        # A look every 3 s may miss a phase that is shorter.
+        assert said[0] == "tlfif: the instance boots"
+        assert {"tlfif: the worker imports vLLM", "tlfif: vLLM loads the model"} & set(said)
+        assert said == [line for line in PHASES if line in said]
         forget_calls(addresses)
         shown = user.command("status").stdout
         assert shown.startswith("ready: tiny-model, idle, stops in ")
-        seconds = user.status()["idle_seconds"]
-        assert 0 < seconds <= 60, "the job asked for one minute"
+        # The heartbeat, every 3 s, may still be that from before the job, with the idle time of the start.
+        wait_until(lambda: 0 < user.status()["idle_seconds"] <= 60, "it counts down the minute that the job asked for")
 
         began = time.monotonic()
         assert user.command("stop").stdout == "stopping: the GPU stops as soon as no job is running\n"
