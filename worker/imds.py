@@ -24,7 +24,7 @@ _ID_PATH: Final = "/latest/meta-data/instance-id"
 # Anything else would break the header that it is sent in.
 _TOKEN: Final = re.compile(rb"[!-~]+")
 _ID: Final = re.compile(r"i-[0-9a-f]{1,32}")
-_ID_TRIES: Final = 3
+_ID_SECONDS: Final = 3.0
 _ID_PAUSE_SECONDS: Final = 0.5
 
 log = structlog.get_logger(__name__)
@@ -91,20 +91,22 @@ def session() -> aiohttp.ClientSession:
 
 
 async def instance_id(endpoint: str) -> str | None:
-    """Return this instance's id, `None` where nobody knows it, as on a machine that is not EC2's."""
-    reason = "it answered no id"
+    """Return this instance's id, `None` where nobody says it, as on a machine that is not EC2's; within 3 s."""
+    reason = "no answer"
     async with session() as http:
         metadata = Metadata(http, endpoint)
-        for _ in range(_ID_TRIES):
-            try:
-                found = (await metadata.get(_ID_PATH) or b"").decode("ascii", "replace")
-            except Unanswered as failure:
-                reason = str(failure)
-                await anyio.sleep(_ID_PAUSE_SECONDS)
-            else:
-                if _ID.fullmatch(found):
-                    return found
-                break
+        with anyio.move_on_after(_ID_SECONDS):
+            while True:
+                try:
+                    found = (await metadata.get(_ID_PATH) or b"").decode("ascii", "replace")
+                except Unanswered as failure:
+                    reason = str(failure)
+                    await anyio.sleep(_ID_PAUSE_SECONDS)
+                else:
+                    if _ID.fullmatch(found):
+                        return found
+                    reason = "no id"
+                    break
     log.info("no instance metadata here", reason=reason)
     return None
 
