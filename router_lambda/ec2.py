@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from router_lambda import logs
+from router_lambda.aws import make_client
 from router_lambda.http import TRY_AGAIN_SECONDS
 
 CONNECT_SECONDS: Final = 1.0
@@ -51,16 +52,7 @@ class Ec2Unavailable(Exception):
 
 
 def _client() -> Any:
-    """Make the client. Here and not at the top: boto3 takes longer to import than all the rest together."""
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-    )
-    return boto3.Session().client("ec2", config=config)
+    return make_client("ec2", connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS, attempts=ATTEMPTS)
 
 
 class Ec2:
@@ -102,7 +94,7 @@ class Ec2:
         self._call("stop_instances", InstanceIds=instance_ids)
 
     def _call(self, method: str, **arguments: Any) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `_client`
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `router_lambda.aws`
 
         try:
             return getattr(self._ec2, method)(**arguments)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from router_lambda import logs
+from router_lambda.aws import make_client
 from router_lambda.heartbeat import read_object
 from router_lambda.job import FINAL_STATUSES, JOB_TTL_SECONDS, reply_key
 from router_lambda.queue import Moot
@@ -27,16 +28,7 @@ _CONFLICT: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict"
 
 
 def _client() -> Any:
-    """Make the client. Here and not at the top: boto3 takes longer to import than all the rest together."""
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-    )
-    return boto3.Session().client("s3", config=config)
+    return make_client("s3", connect_seconds=CONNECT_SECONDS, read_seconds=READ_SECONDS, attempts=ATTEMPTS)
 
 
 class Overdue:
@@ -60,7 +52,7 @@ class Overdue:
         `refusal` is why EC2 did not start a GPU, if that was it. Written only over the version that was read: whoever
         comes in between has the job, and it is looked at again later.
         """
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `_client`
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `router_lambda.aws`
 
         try:
             found, condition = self._read(job.id)
@@ -83,7 +75,7 @@ class Overdue:
 
     def _read(self, job_id: str) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the document that is there, empty if none is, and the condition on which it may be replaced."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415 - see `_client`
+        from botocore.exceptions import ClientError  # noqa: PLC0415 - see `router_lambda.aws`
 
         try:
             found = self._s3.get_object(Bucket=self._bucket, Key=reply_key(job_id))

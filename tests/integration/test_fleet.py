@@ -14,6 +14,7 @@ from local.aws_server import GPU_TAG, AwsServer
 from router_lambda import handler as module
 from router_lambda.handler import handler
 from router_lambda.job import GPU_FLEET, GPU_WAKING, QUEUE_READY
+from tests.integration.ec2_world import configure, state
 from tests.router_samples import event
 from tests.router_world import beat, content, metrics
 
@@ -24,10 +25,7 @@ BACKLOG = 200
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: AwsServer) -> Iterator[None]:
     """Set what Lambda's configuration sets, two GPUs among it, and forget the router of the test before."""
-    own = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": aws_server.region}
-    own |= {"AWS_DEFAULT_REGION": aws_server.region, "TLFIF_REDIS_URL": redis_url, "TLFIF_BUCKET": "tl-fif"}
-    for name, value in (aws_server.environment() | own | {"TLFIF_MAX_GPUS": "2"}).items():
-        monkeypatch.setenv(name, value)
+    configure(monkeypatch, redis_url, aws_server, TLFIF_MAX_GPUS="2")
     module._app.cache_clear()
     yield
     module._app.cache_clear()
@@ -58,13 +56,6 @@ def second(aws_server: AwsServer) -> Iterator[str]:
     ec2.stop_instances(InstanceIds=[instance_id])
     yield instance_id
     ec2.terminate_instances(InstanceIds=[instance_id])
-
-
-def state(aws_server: AwsServer, instance_id: str) -> str:
-    """Return EC2's word for an instance."""
-    described = aws_server.client("ec2").describe_instances(InstanceIds=[instance_id])
-    word: str = described["Reservations"][0]["Instances"][0]["State"]["Name"]
-    return word
 
 
 def infer() -> dict[str, Any]:

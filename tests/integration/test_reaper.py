@@ -17,6 +17,7 @@ from router_lambda.ec2 import Ec2
 from router_lambda.job import GPU_UNSEEN, QUEUE_OPEN
 from router_lambda.queue import Queue, connect
 from router_lambda.reaper import BOOT_SECONDS_ALLOWED, SILENT_SECONDS, Limits, Reaper, handler
+from tests.integration.ec2_world import configure, state
 from tests.router_samples import JOB
 from tests.router_world import GPU_TAG, Clock, beat, metrics
 
@@ -24,10 +25,7 @@ from tests.router_world import GPU_TAG, Clock, beat, metrics
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: AwsServer) -> Iterator[None]:
     """Set what Lambda's configuration sets, start the instance, and forget the reaper of the test before."""
-    own = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": aws_server.region}
-    own |= {"AWS_DEFAULT_REGION": aws_server.region, "TLFIF_REDIS_URL": redis_url}
-    for name, value in (aws_server.environment() | own).items():
-        monkeypatch.setenv(name, value)
+    configure(monkeypatch, redis_url, aws_server)
     aws_server.client("ec2").start_instances(InstanceIds=[aws_server.instance_id])
     module._reaper.cache_clear()
     yield
@@ -46,13 +44,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def clock() -> Clock:
     """Return a clock that stands at the launch of the instance."""
     return Clock(Ec2(GPU_TAG).instances()[0].launched_at)
-
-
-def state(aws_server: AwsServer) -> str:
-    """Return EC2's word for the instance."""
-    described = aws_server.client("ec2").describe_instances(InstanceIds=[aws_server.instance_id])
-    word: str = described["Reservations"][0]["Instances"][0]["State"]["Name"]
-    return word
 
 
 def test_an_instance_without_a_heartbeat_is_stopped_after_the_grace(

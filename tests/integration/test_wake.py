@@ -16,6 +16,7 @@ from local.aws_server import AwsServer
 from router_lambda import handler as module
 from router_lambda.handler import handler
 from router_lambda.job import GPU_BOOTS, QUEUE_OPEN, QUEUE_READY
+from tests.integration.ec2_world import configure, state
 from tests.router_samples import event
 from tests.router_world import beat, content, metrics
 
@@ -25,10 +26,7 @@ PROMPT = '{"prompt": "a"}'
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: AwsServer) -> Iterator[None]:
     """Set what Lambda's configuration sets, and forget the router of the test before."""
-    own = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": aws_server.region}
-    own |= {"AWS_DEFAULT_REGION": aws_server.region, "TLFIF_REDIS_URL": redis_url, "TLFIF_BUCKET": "tl-fif"}
-    for name, value in (aws_server.environment() | own).items():
-        monkeypatch.setenv(name, value)
+    configure(monkeypatch, redis_url, aws_server)
     module._app.cache_clear()
     yield
     module._app.cache_clear()
@@ -47,13 +45,6 @@ def stopped(aws_server: AwsServer) -> Iterator[None]:
     aws_server.client("ec2").stop_instances(InstanceIds=[aws_server.instance_id])
     yield
     aws_server.client("ec2").start_instances(InstanceIds=[aws_server.instance_id])
-
-
-def state(aws_server: AwsServer) -> str:
-    """Return EC2's word for the instance."""
-    described = aws_server.client("ec2").describe_instances(InstanceIds=[aws_server.instance_id])
-    word: str = described["Reservations"][0]["Instances"][0]["State"]["Name"]
-    return word
 
 
 def infer(sub: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from router_lambda.ec2 import Ec2, Ec2Unavailable
 from router_lambda.job import GPU_REFUSED, GPU_WAKING, QUEUE_OPEN, Job, job_key, reply_key
 from router_lambda.queue import Queue, QueueUnavailable
 from router_lambda.waker import handler
+from tests.integration.ec2_world import configure, state
 from tests.openapi import schema, validator
 from tests.router_samples import JOB
 from tests.router_world import metrics
@@ -43,9 +44,8 @@ def _environment(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: AwsServer, s3_server: S3Server
 ) -> Iterator[None]:
     """Set what Lambda's configuration sets, and forget the waker of the test before."""
-    own = {"TLFIF_REDIS_URL": redis_url, "TLFIF_BUCKET": s3_server.bucket}
-    for name, value in (aws_server.environment() | s3_server.environment() | own).items():
-        monkeypatch.setenv(name, value)
+    more = s3_server.environment() | {"TLFIF_BUCKET": s3_server.bucket}
+    configure(monkeypatch, redis_url, aws_server, **more)
     module._waker.cache_clear()
     yield
     module._waker.cache_clear()
@@ -70,13 +70,6 @@ def job(client: redis.Redis) -> Job:
 def stop(aws_server: AwsServer) -> None:
     """Let the instance stop."""
     aws_server.client("ec2").stop_instances(InstanceIds=[aws_server.instance_id])
-
-
-def state(aws_server: AwsServer) -> str:
-    """Return EC2's word for the instance."""
-    described = aws_server.client("ec2").describe_instances(InstanceIds=[aws_server.instance_id])
-    word: str = described["Reservations"][0]["Instances"][0]["State"]["Name"]
-    return word
 
 
 def told(instance_id: str) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import pytest
 
 from router_lambda.job import Job
-from tests.simulation.ledger import Broken
+from tests.simulation.planted import Plant, assert_is_found, in_script
 from tests.simulation.world import simulate
-from worker import lua
 from worker.earlier import EarlierReply
 from worker.engine import Step
 from worker.queue import JobQueue
@@ -18,24 +17,8 @@ from worker.reply import Document, Reply
 from worker.run import Run
 from worker.store import ReplyStore
 
-MOST_SEEDS: Final = 200
-"""Worlds in which a planted bug has to show."""
-
 MENDED_SEEDS: Final = 20
 """Worlds in which a bug that something else makes up for must not show."""
-
-Plant = Callable[[pytest.MonkeyPatch], None]
-
-
-def in_script(name: str, right: str, wrong: str) -> Plant:
-    """Return what replaces a part of a script."""
-
-    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        script = getattr(lua, name)
-        assert right in script
-        monkeypatch.setattr(lua, name, script.replace(right, wrong))
-
-    return plant
 
 
 def acknowledge_before_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,14 +118,7 @@ MENDED: Final[dict[str, Plant]] = {
 def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Within `MOST_SEEDS` worlds a rule breaks."""
     BUGS[bug](monkeypatch)
-    for seed in range(MOST_SEEDS):
-        try:
-            simulate(seed)
-        except Broken as found:
-            with capsys.disabled():
-                print(f"\n{bug}: found in world {seed + 1}: {str(found).splitlines()[0]}")  # noqa: T201 - for people
-            return
-    pytest.fail(f"not found in {MOST_SEEDS} worlds")
+    assert_is_found(bug, simulate, capsys)
 
 
 @pytest.mark.parametrize("bug", MENDED)

@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from tests.simulation.planted import printed
 from tests.simulation.world import simulate
 
 SIMULATIONS: Final = int(os.environ.get("TLFIF_SIMULATIONS", "600"))
@@ -27,6 +28,7 @@ SHARES: Final = 4
 
 _HASH_OF_A_TRACE: Final = """
 import hashlib, sys
+from tests.simulation.planted import printed
 from tests.simulation.world import simulate
 print(hashlib.sha256(repr([simulate(int(seed)).trace for seed in sys.argv[1:]]).encode()).hexdigest())
 """
@@ -35,15 +37,13 @@ print(hashlib.sha256(repr([simulate(int(seed)).trace for seed in sys.argv[1:]]).
 @pytest.fixture(scope="module")
 def totals(pytestconfig: pytest.Config) -> Iterator[Counter[str]]:
     """Yield what the tests add their counts to; they are printed in the end."""
-    found: Counter[str] = Counter()
-    yield found
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-    assert capture is not None
-    shown = ("runs", "jobs", "crashes", "pauses", "drains", "dead engines", "overtaken", "resumed", "lost answers")
-    hours = found["virtual seconds"] / 3_600
-    with capture.global_and_fixture_disabled():
-        line = ", ".join(f"{found[name]} {name}" for name in shown)
-        sys.stdout.write(f"\nsimulated: {line}, {hours:.1f} virtual hours\n")
+    names = ("runs", "jobs", "crashes", "pauses", "drains", "dead engines", "overtaken", "resumed", "lost answers")
+    with printed(pytestconfig, "simulated", names, _hours) as found:
+        yield found
+
+
+def _hours(totals: Counter[str]) -> str:
+    return f"{totals['virtual seconds'] / 3_600:.1f} virtual hours"
 
 
 @pytest.mark.parametrize("share", range(SHARES))
