@@ -82,7 +82,7 @@ class Hypervisor:
             await anyio.sleep(self._delays.boot / 2)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._worker.run, name="worker")
-            await self._worker.wait_ready()
+            await self._worker.wait_ready(report=False)  # who waits for it sees so by itself
 
     async def _shut_down(self, machine: _Machine) -> None:
         await anyio.sleep(self._delays.stop)

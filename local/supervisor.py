@@ -86,8 +86,8 @@ class Supervisor:
             log.warning("the worker ended with exit code %d after %.1f s; next start in %.1f s", code, ran, pause)
             await anyio.sleep(pause)
 
-    async def wait_ready(self) -> None:
-        """Return once the worker says that it is ready.
+    async def wait_ready(self, *, report: bool = True) -> None:
+        """Return once the worker says that it is ready; `report` says from time to time that it is not yet.
 
         Raises:
             StartFailed: it does not within `READY_SECONDS`.
@@ -97,7 +97,7 @@ class Supervisor:
             now = time.monotonic()
             if now - began > self.READY_SECONDS:
                 raise StartFailed(self._explain(f"was not ready after {self.READY_SECONDS:.0f} s"))
-            if now - reported >= _REPORT_SECONDS:
+            if report and now - reported >= _REPORT_SECONDS:
                 log.info("the worker is still starting, %.0f s so far", now - began)
                 reported = now
             await anyio.sleep(_POLL_SECONDS)
