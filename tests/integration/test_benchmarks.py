@@ -38,8 +38,9 @@ def test_without_lambdas_python_it_says_what_to_do(
     assert "PYTHON312" in capsys.readouterr().err
 
 
-def test_cold_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every phase and the peer that does not compile have their line, and a place in the file that is kept."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # it would slow all that is started
     assert cold_start.main(["--rounds=1", "--tiny", f"--results={tmp_path}"]) == 0
 
     printed = capsys.readouterr().out
