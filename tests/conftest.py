@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +16,12 @@ from local.s3_server import S3Server
 from local.server import Server
 
 _AnyServer = TypeVar("_AnyServer", bound=Server)
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C again where the tests run in the background of a shell, which has all that they start ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
