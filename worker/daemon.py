@@ -173,16 +173,20 @@ class Daemon:
         log.info("booted", seconds=phases.total_seconds, phases=phases.seconds)
 
     async def _watch_first_token(self, services: Services) -> None:
-        """Keep what this boot took, once the first user has seen something of it."""
+        """Keep what this boot took, once the first user has seen something of it.
+
+        As with `gpu:boots`, only if its start was asked for: one after a crash says nothing of how long a GPU takes.
+        """
         await services.pulse.first_token()
         self._phases.ended("first_token")
         phases = self._phases.seconds
         metrics.BOOT_SECONDS.labels("first_token").set(phases["first_token"])
         log.info("first token", phases=phases)
-        try:
-            await services.queue.note_phases(json.dumps(phases))
-        except QueueUnavailable as error:
-            services.health.failed("redis", error)
+        if "instance" in phases:
+            try:
+                await services.queue.note_phases(json.dumps(phases))
+            except QueueUnavailable as error:
+                services.health.failed("redis", error)
 
     async def _watch_idle(self, closing: Closing, jobs: Jobs, instance: Instance) -> None:
         """Stop the instance when it has been idle for long enough.
