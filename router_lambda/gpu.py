@@ -25,6 +25,7 @@ from router_lambda.backlog import DEFAULT_BOOT_SECONDS
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
 from router_lambda.http import TRY_AGAIN_SECONDS
 from router_lambda.job import (
+    GPU_BOOTING,
     GPU_BOOTS,
     GPU_CLOSING,
     GPU_FLEET,
@@ -226,8 +227,8 @@ class Gpu:
             pipeline = self._client.pipeline()
             pipeline.set(GPU_WAKING, f"started:{now}", ex=BOOT_SECONDS)
             pipeline.delete(GPU_REFUSED)
-            if not beside_others:  # all were stopped, so whatever was closing or to be stopped is
-                pipeline.delete(GPU_CLOSING, GPU_STOP)
+            if not beside_others:  # all were stopped, so whatever was closing, to be stopped or booting is
+                pipeline.delete(GPU_CLOSING, GPU_STOP, GPU_BOOTING)
             pipeline.execute()
         return now
 

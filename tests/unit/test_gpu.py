@@ -22,7 +22,7 @@ from router_lambda.gpu import (
     Gpu,
     boot_seconds,
 )
-from router_lambda.job import GPU_BOOTS, GPU_CLOSING, GPU_STOP, GPU_WAKING
+from router_lambda.job import GPU_BOOTING, GPU_BOOTS, GPU_CLOSING, GPU_STOP, GPU_WAKING
 from router_lambda.queue import Queue, QueueUnavailable
 from tests.router_samples import JOB
 from tests.router_world import BOOT, NOW, Clock, FakeEc2, metrics, refusal
@@ -93,12 +93,13 @@ def test_an_announcement_from_before_the_start_is_over(gpu: Gpu, ec2: FakeEc2) -
 
 
 def test_starting_ends_the_announcement(gpu: Gpu, client: fakeredis.FakeRedis) -> None:
-    """What was stopped has closed: the next job may count on the new worker."""
+    """What was stopped has closed, and boots no more: the next job may count on the new worker."""
     client.set(GPU_CLOSING, "w1")
+    client.set(GPU_BOOTING, "{}")
 
     gpu.wake(NOW - 60)
 
-    assert client.exists(GPU_CLOSING) == 0
+    assert client.exists(GPU_CLOSING, GPU_BOOTING) == 0
 
 
 @pytest.mark.parametrize("state", [None, "terminated", "shutting-down"])
