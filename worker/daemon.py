@@ -121,9 +121,6 @@ class Daemon:
         beats = heartbeat.Heartbeat(services, jobs, instance.id)
         listener = http.bind(self._settings.http_port)
 
-        def idle_seconds() -> float | None:
-            return services.idle.seconds_left
-
         def state() -> dict[str, Any]:
             return {
                 "state": jobs.state,
@@ -133,11 +130,11 @@ class Daemon:
                 "instance": instance.id,
                 "model": services.engine.model,
                 "running": jobs.running,
-                "idle_seconds": idle_seconds(),
+                "idle_seconds": services.idle.seconds_left,
                 **self._health.components,
             }
 
-        metrics.IDLE_SECONDS.set_function(lambda: -1.0 if (left := idle_seconds()) is None else left)
+        metrics.IDLE_SECONDS.set_function(lambda: -1.0 if (left := services.idle.seconds_left) is None else left)
         closing = Closing(services, jobs, beats)
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, jobs, name="signals")

@@ -31,13 +31,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: Aw
     module._app.cache_clear()
 
 
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the router's Redis, in which one slow worker lives and many jobs wait."""
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as made:
-        beat(made, slots=1, job_seconds=1)
-        made.rpush(QUEUE_READY, *map(str, range(BACKLOG)))
-        yield made
+@pytest.fixture(autouse=True)
+def _backlog(client: redis.Redis) -> None:
+    """Let one slow worker live, and many jobs wait."""
+    beat(client, slots=1, job_seconds=1)
+    client.rpush(QUEUE_READY, *map(str, range(BACKLOG)))
 
 
 @pytest.fixture

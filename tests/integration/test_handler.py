@@ -43,13 +43,6 @@ def _worker(_environment: None, client: redis.Redis) -> None:
     beat(client)
 
 
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the router's Redis."""
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as made:
-        yield made
-
-
 def infer(body: str = PROMPT) -> dict[str, Any]:
     """Send a request of a new user to the handler."""
     return handler(event("POST", "/infer", body, authorizer={"lambda": {"sub": str(uuid4())}}), None)

@@ -34,13 +34,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: Aw
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the reaper's Redis."""
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as made:
-        yield made
-
-
-@pytest.fixture
 def clock() -> Clock:
     """Return a clock that stands at the launch of the instance."""
     return Clock(Ec2(GPU_TAG).instances()[0].launched_at)

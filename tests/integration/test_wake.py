@@ -33,13 +33,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, aws_server: Aw
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the router's Redis."""
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as made:
-        yield made
-
-
-@pytest.fixture
 def stopped(aws_server: AwsServer) -> Iterator[None]:
     """Stop the instance for a test, and start it again for the next one."""
     aws_server.client("ec2").stop_instances(InstanceIds=[aws_server.instance_id])

@@ -53,13 +53,6 @@ def _environment(
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """Yield a client of the waker's Redis."""
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as made:
-        yield made
-
-
-@pytest.fixture
 def job(client: redis.Redis) -> Job:
     """Queue a job that no other test knows."""
     made = replace(JOB, id=str(uuid4()))
