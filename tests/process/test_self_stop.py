@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from router_lambda.job import GPU_BOOTS, GPU_CLOSING, GPU_PHASES, GPU_STOP, GPU_WAKING
@@ -35,6 +36,13 @@ def metric(worker: WorkerProcess, name: str) -> dict[str, Any]:
     return line
 
 
+def prometheus(worker: WorkerProcess) -> dict[str, float]:
+    """Return what `/metrics` measures, by name and labels."""
+    lines = httpx.get(f"{worker.http}/metrics").text.splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
 def test_1_an_idle_worker_stops_its_machine(around: Surroundings, tmp_path: Path, halted: Path) -> None:
     """After its last job and the idle time: the routers are told, it is counted, the machine halts, exit code 0."""
     around.redis.set(GPU_WAKING, f"started:{time.time() - 30}")
@@ -43,6 +51,10 @@ def test_1_an_idle_worker_stops_its_machine(around: Surroundings, tmp_path: Path
         ended = around.final_reply(job.id)["updated_at"]
         shown = wait_for(lambda: worker.healthz()["idle_seconds"])
         assert 0 < shown <= IDLE_SECONDS
+        measured = prometheus(worker)
+        assert 0 < measured["tlfif_idle_seconds_left"] <= IDLE_SECONDS
+        assert measured['tlfif_boot_seconds{phase="instance"}'] > 29
+        assert measured['tlfif_boot_seconds{phase="engine"}'] > 0
         told = wait_for(lambda: around.heartbeat()["idle_deadline"])
         assert told == pytest.approx(ended + IDLE_SECONDS, abs=1.0)
 

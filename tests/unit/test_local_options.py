@@ -1,13 +1,15 @@
-"""Which model runs, and where the logs go."""
+"""Which model runs, where the logs go, and how long the instance takes."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from local import options
-from local.options import Options
+from local.hypervisor import Delays
+from local.options import BOOT_SECONDS, STOP_SECONDS, Options
 
 CONVERTED: list[Path] = []
 
@@ -65,3 +67,26 @@ def test_log_folder_is_made(tmp_path: Path) -> None:
     logs = tmp_path / "a" / "b"
     assert Options(tiny=True, log_dir=logs).plan(tmp_path).logs == logs
     assert logs.is_dir()
+
+
+def read(*words: str) -> Options:
+    """Return what a command line asks for."""
+    parser = argparse.ArgumentParser()
+    Options.add_to(parser)
+    return Options(**vars(parser.parse_args(words)))
+
+
+def test_the_instance_takes_its_time(tmp_path: Path) -> None:
+    """It runs from the beginning unless it is to sleep; how long it takes to start and stop can be chosen."""
+    plan = read("--tiny").plan(tmp_path)
+    assert (plan.asleep, plan.delays) == (False, Delays(BOOT_SECONDS, STOP_SECONDS))
+    plan = read("--tiny", "--asleep", "--boot-seconds", "0", "--stop-seconds=7.5").plan(tmp_path)
+    assert (plan.asleep, plan.delays) == (True, Delays(0.0, 7.5))
+
+
+@pytest.mark.parametrize("text", ["-1", "601", "nan", "soon", ""])
+def test_what_is_no_time_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message says what is wanted."""
+    with pytest.raises(SystemExit, match="2"):
+        read(f"--boot-seconds={text}")
+    assert f"argument --boot-seconds: {text!r} is no time; give seconds from 0 to 600" in capsys.readouterr().err
