@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from router_lambda.job import Job
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for every token: frozen, it would take three times as long to make
 class Delta:
     """What one choice gained in one step.
 
@@ -24,7 +24,7 @@ class Delta:
     logprobs: list[dict[str, Any]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """One answer of the engine: the length of the prompt in tokens, and what its choices gained."""
 

@@ -74,7 +74,7 @@ class Heartbeat:
         instance if nothing comes, null while something runs.
         """
         jobs, services = self._jobs, self._services
-        seconds, left = jobs.average_seconds, services.idle.seconds_left
+        seconds, left, token_at = jobs.average_seconds, services.idle.seconds_left, services.pulse.token_at
         return json.dumps(
             {
                 "state": state or jobs.state,
@@ -85,7 +85,7 @@ class Heartbeat:
                 "job_seconds": seconds and round(seconds, 3),
                 "instance": self._instance_id,
                 "since": round(self._since, 3),
-                "token_at": services.pulse.token_at,
+                "token_at": token_at and round(token_at, 3),
             }
         )
 

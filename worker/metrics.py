@@ -15,6 +15,7 @@ IDLE_SECONDS = Gauge("tlfif_idle_seconds_left", "Until an idle worker stops its 
 BOOT_SECONDS = Gauge("tlfif_boot_seconds", "What each phase of this boot took", ["phase"])
 QUEUE_SECONDS = Histogram("tlfif_queue_seconds", "From queued by the router to taken by a worker", buckets=_SECONDS)
 FIRST_TOKEN_SECONDS = Histogram("tlfif_first_token_seconds", "From queued to the first token", buckets=_SECONDS)
+FIRST_SHOWN_SECONDS = Histogram("tlfif_first_shown_seconds", "From queued to the first text in S3", buckets=_SECONDS)
 JOB_SECONDS = Histogram("tlfif_job_seconds", "From queued to the end of generation", buckets=_SECONDS)
 COMPLETION_TOKENS = Counter("tlfif_completion_tokens", "Tokens generated")
 REPLY_WRITES = Counter("tlfif_reply_writes", "Writes of reply objects, by kind and outcome", ["kind", "outcome"])

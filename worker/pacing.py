@@ -4,6 +4,10 @@ A snapshot rewrites the whole document, so equal steps would cost the square of 
 `size² / (size + SMOOTH_BYTES)`: nearly every token while the document is small, doubling once it is large. With `f`
 the final and `s` the first size, all snapshots together then cost at most about `2 f + SMOOTH_BYTES · ln(f / s)`
 bytes (docs/adr/ADR-2026-11-23-snapshot-pacing.md works it out).
+
+Each one also costs a request, and CPU time next to vLLM's output. So all replies of a worker together get one snapshot
+in `MIN_INTERVAL_SECONDS`: the more of them stream, the longer each waits for its next one
+(docs/adr/ADR-2026-11-25-snapshots-share-a-budget.md). Only the first snapshot of a reply never waits.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ SMOOTH_BYTES: Final = 8_192
 """Size around which the step turns from fine to doubling."""
 
 MIN_INTERVAL_SECONDS: Final = 0.05
-"""Shortest time between two snapshots: no reader sees more, and each costs a request."""
+"""Shortest time between two snapshots of a reply that streams alone: no reader sees more."""
 
 
 class Pacing:
@@ -22,18 +26,17 @@ class Pacing:
 
     def __init__(self) -> None:
         self._next_size = 0.0
-        self._next_time = float("-inf")
+        self._last_time = float("-inf")
 
-    def wait(self, size: int, now: float) -> float | None:
-        """Return the seconds to wait before uploading a document of this size, 0 for at once.
+    def is_due(self, size: int) -> bool:
+        """Tell whether a document of this size has grown enough for another snapshot."""
+        return size >= self._next_size
 
-        `None` means that the document has to grow first.
-        """
-        if size < self._next_size:
-            return None
-        return max(0.0, self._next_time - now)
+    def wait(self, now: float, streams: int) -> float:
+        """Return the seconds until the next snapshot may be taken, while so many replies stream; 0 for at once."""
+        return max(0.0, self._last_time + MIN_INTERVAL_SECONDS * streams - now)
 
     def uploaded(self, size: int, now: float) -> None:
         """Note that a snapshot of this size was taken at this time, whether or not S3 accepted it."""
         self._next_size = size + size * size / (size + SMOOTH_BYTES)
-        self._next_time = now + MIN_INTERVAL_SECONDS
+        self._last_time = now

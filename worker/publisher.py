@@ -17,6 +17,7 @@ from worker.errors import ReplyConflict, StoreUnavailable
 from worker.health import Health
 from worker.lease import Lease
 from worker.pacing import Pacing
+from worker.pulse import Pulse
 from worker.reply import Document, Reply
 from worker.store import ReplyStore
 
@@ -32,11 +33,22 @@ class Publisher:
     """Writes the snapshots of one reply, one at a time, the newest state each, and then the final document."""
 
     def __init__(
-        self, store: ReplyStore, health: Health, reply: Reply, lease: Lease, clock: Callable[[], float]
+        self,
+        store: ReplyStore,
+        health: Health,
+        reply: Reply,
+        lease: Lease,
+        clock: Callable[[], float],
+        *,
+        pulse: Pulse,
     ) -> None:
-        """Write `reply` as a new object, as long as the lease is ours; `clock` gives Unix seconds."""
+        """Write `reply` as a new object, as long as the lease is ours.
+
+        `pulse` knows how many other replies stream; `clock` gives Unix seconds.
+        """
         self._store = store
         self._health = health
+        self._pulse = pulse
         self._reply = reply
         self._lease = lease
         self._etag: str | None = None
@@ -52,8 +64,9 @@ class Publisher:
         self._etag = etag
 
     def grown(self) -> None:
-        """Say that the document has changed."""
-        self._grown.set()
+        """Say that the document has changed; wakes `snapshots` only if that is worth one."""
+        if self._pacing.is_due(self._reply.size):
+            self._grown.set()
 
     def end(self) -> None:
         """Say that it will not change any more: `snapshots` returns as soon as its upload is done."""
@@ -72,11 +85,7 @@ class Publisher:
             await self._grown.wait()
             if self._end.is_set():
                 return
-            self._grown = anyio.Event()
-            wait = self._pacing.wait(self._reply.size, time.monotonic())
-            if wait is None:
-                continue
-            if wait:
+            if wait := self._pacing.wait(time.monotonic(), self._pulse.streams):
                 with anyio.move_on_after(wait):
                     await self._end.wait()
                     return
@@ -88,6 +97,10 @@ class Publisher:
                 self._health.failed("s3", error)
                 log.warning("snapshot skipped", job=self._reply.id, reason=str(error))
             self._pacing.uploaded(size, time.monotonic())
+            if self._end.is_set():
+                return
+            self._grown = anyio.Event()
+            self.grown()  # it may have done so during the upload
 
     async def write_last(self) -> None:
         """Write the document as it is now, once no more snapshots are taken, however long S3 needs to accept it.
@@ -114,6 +127,7 @@ class Publisher:
             metrics.REPLY_WRITES.labels(kind, "conflict").inc()
             raise
         self._health.ok("s3")
+        self._reply.shown(self._clock())
         metrics.REPLY_WRITES.labels(kind, "ok").inc()
         metrics.REPLY_BYTES.labels(kind).inc(document.size)
 

@@ -29,26 +29,28 @@ class Pulse:
         self._clock = clock
         self._first = anyio.Event()
         self._stall_seconds = stall_seconds
-        self._working = 0
+        self.streams = 0
+        """Jobs that wait for tokens now."""
         self.silent_seconds = 0.0
         """Since the last token, or since there was work again."""
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """Expect tokens meanwhile."""
-        if self._working == 0:
+        if self.streams == 0:
             self.silent_seconds = 0.0
-        self._working += 1
+        self.streams += 1
         try:
             yield
         finally:
-            self._working -= 1
+            self.streams -= 1
 
     def beat(self) -> None:
         """Note that a token came."""
         self.silent_seconds = 0.0
-        self.token_at = round(self._clock(), 3)
-        self._first.set()
+        if self.token_at is None:
+            self._first.set()
+        self.token_at = self._clock()
 
     async def first_token(self) -> None:
         """Wait until the engine has brought its first token for a job."""
@@ -60,8 +62,8 @@ class Pulse:
         Raises:
             EngineDied: the engine has been silent for too long.
         """
-        if self._working == 0:
+        if self.streams == 0:
             return
         self.silent_seconds += seconds
         if self.silent_seconds > self._stall_seconds:
-            raise EngineDied(f"vLLM brought no token for {self._stall_seconds:g} s while {self._working} jobs ran")
+            raise EngineDied(f"vLLM brought no token for {self._stall_seconds:g} s while {self.streams} jobs ran")

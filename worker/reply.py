@@ -72,8 +72,9 @@ class Document:
 class Reply:
     """The reply of one job, from its first token to its final status.
 
-    Times: `created_at` and every `now` are Unix seconds; `queued_ms`, `first_token_ms` and `total_ms` count from the
-    moment the router queued the job. A router's clock that is ahead of ours counts as no wait at all.
+    Times: `created_at` and every `now` are Unix seconds; `queued_ms`, `first_token_ms`, `first_shown_ms` and
+    `total_ms` count from the moment the router queued the job. A router's clock that is ahead of ours counts as no wait
+    at all.
     """
 
     def __init__(self, job_id: str, model: str, *, attempt: int, enqueued_at: float, now: float) -> None:
@@ -87,6 +88,7 @@ class Reply:
         self.created_at = now
         self.queued_ms = max(0.0, now - enqueued_at) * 1e3
         self.first_token_ms: float | None = None
+        self.first_shown_ms: float | None = None
         self.total_ms: float | None = None
         self._enqueued_at = min(enqueued_at, now)
         self._choices = [_Choice()]
@@ -115,7 +117,7 @@ class Reply:
         for delta in step.deltas:
             choice = self._choices[delta.index]
             if delta.text:
-                escaped = json.dumps(delta.text, ensure_ascii=False)[1:-1].encode()
+                escaped = _encoder.encode(delta.text)[1:-1].encode()
                 choice.text.append(escaped)
                 self._size += len(escaped)
             if delta.logprobs is not None:
@@ -123,6 +125,11 @@ class Reply:
             if delta.finish_reason is not None:
                 choice.finish_reason = delta.finish_reason
             self.completion_tokens += delta.tokens
+
+    def shown(self, now: float) -> None:
+        """Note that the document is in S3; of the first time with text in it `first_shown_ms` tells, to operators."""
+        if self.first_shown_ms is None and self.first_token_ms is not None:
+            self.first_shown_ms = (now - self._enqueued_at) * 1e3
 
     def _add_logprobs(self, choice: _Choice, entries: list[dict[str, Any]]) -> None:
         if choice.logprobs is None:
@@ -189,8 +196,12 @@ class Reply:
         return Document(blocks, sum(map(len, blocks)))
 
 
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+"""Made once: it is needed for every token."""
+
+
 def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoder.encode(value).encode()
 
 
 def _rounded(milliseconds: float | None) -> float | None:

@@ -19,6 +19,7 @@ def report(reply: Reply) -> None:
         error=reply.error and reply.error["code"],
         queue_ms=round(reply.queued_ms, 1),
         first_token_ms=reply.first_token_ms and round(reply.first_token_ms, 1),
+        first_shown_ms=reply.first_shown_ms and round(reply.first_shown_ms, 1),
         total_ms=reply.total_ms and round(reply.total_ms, 1),
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
@@ -29,5 +30,7 @@ def report(reply: Reply) -> None:
     metrics.QUEUE_SECONDS.observe(reply.queued_ms / 1e3)
     if reply.first_token_ms is not None:
         metrics.FIRST_TOKEN_SECONDS.observe(reply.first_token_ms / 1e3)
+    if reply.first_shown_ms is not None and reply.attempt == 1:  # a later attempt does not know when the text was shown
+        metrics.FIRST_SHOWN_SECONDS.observe(reply.first_shown_ms / 1e3)
     if reply.total_ms is not None:
         metrics.JOB_SECONDS.observe(reply.total_ms / 1e3)

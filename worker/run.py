@@ -74,7 +74,9 @@ class Run:
             enqueued_at=claim.enqueued_at,
             now=self._clock(),
         )
-        self._publisher = Publisher(services.store, services.health, self._reply, self.lease, self._clock)
+        self._publisher = Publisher(
+            services.store, services.health, self._reply, self.lease, self._clock, pulse=services.pulse
+        )
 
     def cancel(self) -> None:
         """Stop generating, for good: the job ends as cancelled with the text that it has."""

@@ -14,6 +14,7 @@ from worker.engine import Delta, Step
 from worker.health import Health
 from worker.lease import Lease
 from worker.publisher import Publisher
+from worker.pulse import Pulse
 from worker.queue import Claim, JobQueue
 from worker.reply import Reply
 from worker.store import PART_BYTES, ReplyStore
@@ -36,7 +37,7 @@ async def test_a_reply_of_20_mb_goes_up_in_bounded_memory(s3_server: S3Server, m
     async with ReplyStore.open(s3_server.bucket, connections=2) as store:
         queue = JobQueue.from_url("redis://127.0.0.1:1/0", "one")  # the lease is fresh, so that nobody asks it
         lease = Lease(reply.id, Claim("run", 1), queue, Health())
-        publisher = Publisher(store, Health(), reply, lease, time.time)
+        publisher = Publisher(store, Health(), reply, lease, time.time, pulse=Pulse())
         tracemalloc.start()
         await publisher.write_last()
         _, peak = tracemalloc.get_traced_memory()

@@ -49,7 +49,8 @@ def test_a_worker_at_work() -> None:
     world.services.idle.begin()
     world.services.pulse.beat()
     seen = world.read()
-    assert seen.active_at == seen.token_at == world.services.pulse.token_at
+    assert world.services.pulse.token_at is not None
+    assert seen.active_at == seen.token_at == round(world.services.pulse.token_at, 3)
     assert seen.idle_deadline is None
     assert Situation(time.time(), workers=(seen,)).idle_seconds is None
 

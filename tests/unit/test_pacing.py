@@ -15,15 +15,16 @@ def snapshot_sizes(first: int, final: int, step: int, seconds_per_step: float) -
     pacing, sizes, now = Pacing(), [], 0.0
     for size in range(first, final, step):
         now += seconds_per_step
-        if pacing.wait(size, now) == 0:
+        if pacing.is_due(size) and not pacing.wait(now, streams=1):
             sizes.append(size)
             pacing.uploaded(size, now)
     return sizes
 
 
 def test_first_snapshot_is_due_at_once() -> None:
-    """The first token does not wait for anything."""
-    assert Pacing().wait(1, 0.0) == 0
+    """The first token does not wait for anything, however many replies stream."""
+    assert Pacing().is_due(1)
+    assert Pacing().wait(0.0, streams=64) == 0
 
 
 def test_short_replies_are_smooth() -> None:
@@ -57,11 +58,36 @@ def test_fast_tokens_wait_for_the_shortest_interval() -> None:
     """A burst of tokens makes one snapshot, not one each."""
     pacing = Pacing()
     pacing.uploaded(450, now=10.0)
-    assert pacing.wait(10_000, now=10.01) == pytest.approx(MIN_INTERVAL_SECONDS - 0.01)
+    assert pacing.is_due(10_000)
+    assert pacing.wait(10.01, streams=1) == pytest.approx(MIN_INTERVAL_SECONDS - 0.01)
+
+
+def test_many_replies_share_the_snapshots_of_one() -> None:
+    """Sixty-four that stream for a minute, and always have news, get one in `MIN_INTERVAL_SECONDS` all together."""
+    streams, seconds, taken, now = 64, 60.0, 0, 0.0
+    replies = [Pacing() for _ in range(streams)]
+    for pacing in replies:
+        pacing.uploaded(450, now)
+    while now < seconds:
+        now += 0.01
+        for pacing in replies:
+            if not pacing.wait(now, streams):
+                pacing.uploaded(450, now)
+                taken += 1
+    assert taken <= seconds / MIN_INTERVAL_SECONDS
+    assert taken >= 0.9 * seconds / MIN_INTERVAL_SECONDS
+
+
+def test_a_reply_that_is_left_alone_is_not_held_back_any_more() -> None:
+    """What counts is how many stream now, not how many did at the last snapshot."""
+    pacing = Pacing()
+    pacing.uploaded(450, now=10.0)
+    assert pacing.wait(10.1, streams=64) > 3
+    assert pacing.wait(10.1, streams=1) == 0
 
 
 def test_a_document_that_hardly_grew_waits_for_growth() -> None:
     """No time makes a snapshot due, only new text does."""
     pacing = Pacing()
     pacing.uploaded(100_000, now=0.0)
-    assert pacing.wait(100_001, now=3_600.0) is None
+    assert not pacing.is_due(100_001)
