@@ -45,8 +45,16 @@ class Side(Protocol):
 class Bare:
     """The floor, in a process of its own."""
 
-    def __init__(self, model: Path, args: Mapping[str, Any], folder: Path, *, defaults: bool = False) -> None:
-        self._log = folder / f"bare-{model.name}.log"
+    def __init__(
+        self,
+        model: Path,
+        args: Mapping[str, Any],
+        folder: Path,
+        *,
+        defaults: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._log = folder / f"bare-{uuid4()}.log"
         command = [sys.executable, "-m", "benchmarks.engine_bare", str(model), f"--args={json.dumps(args)}"]
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -56,10 +64,11 @@ class Bare:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=os.environ | quiet(folder),
+                env=os.environ | quiet(folder) | dict(environment or {}),
                 start_new_session=True,
             )
         if self._answer() != READY:
+            self.stop()
             raise StartFailed(f"vLLM alone did not start. Its log ends with:\n{tail(self._log)}")
 
     def _answer(self) -> str:
@@ -85,7 +94,11 @@ class Bare:
 
     def stop(self) -> None:
         """End it and the engine core below it."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
         stop_tree(self._child)
+        self._child.stdin.close()
+        self._child.stdout.close()
 
 
 class Ours:
@@ -112,7 +125,11 @@ class Ours:
         self._child = spawn([sys.executable, "-m", "worker"], log=self._log, folder=ROOT, environment=environment)
         self._client = connect(redis.url, timeout_seconds=30)
         self._queue = Queue(self._client)
-        self._wait_ready(f"http://{LOOPBACK}:{port}/healthz")
+        try:
+            self._wait_ready(f"http://{LOOPBACK}:{port}/healthz")
+        except StartFailed:
+            self.stop()
+            raise
 
     def _wait_ready(self, url: str) -> None:
         give_up_at = time.monotonic() + START_SECONDS
@@ -196,8 +213,6 @@ def children_cpu(pid: int) -> float:
 def stop_tree(child: subprocess.Popen[Any]) -> None:
     """End a process, and whatever it leaves behind."""
     below = psutil.Process(child.pid).children(recursive=True) if child.poll() is None else []
-    if child.stdin is not None:
-        child.stdin.close()
     stop(child)
     for each in below:
         try:
