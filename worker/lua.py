@@ -86,29 +86,37 @@ redis.call('LPUSH', KEYS[2], ARGV[1])
 return 1
 """
 
+SWEEP_SLACK: Final = 1_000
+"""How far out of order ids may wait, beyond what runs, for a sweep to find a lost one among them at once."""
+
 SWEEP: Final = """
 -- Puts back, oldest first in line, every open id that neither waits nor is leased: popped by a worker that died before
 -- the claim, or leased by one that stopped renewing. An id that is on its way from pop to claim right now gets a second
 -- entry, which `CLAIM` turns away. Forgets attempts of what is not open any more.
 -- Given a worker that has just begun, its leases are an earlier life's and end at once, unless its heartbeat says that
--- this other life goes on.
--- All in one step, because an id that moves between two looks would seem to be nowhere. The cost is linear in what is
--- open.
+-- this other life goes on. What is leased has an attempt.
+-- All in one step, because an id that moves between two looks would seem to be nowhere. What does not wait is the
+-- oldest of what is open, as many ids as there are more open than waiting. So only these are looked at, and `slack`
+-- more, since routers' clocks differ and jobs go back to the head of the line: all of a queue up to that length, and
+-- of a longer one a part that does not grow with it.
 -- KEYS: queue:open, queue:ready, queue:attempts, worker:{worker}. ARGV: prefix of lease keys, the worker if it has just
--- begun, else an empty string. Returns how many ids it put back.
+-- begun, else an empty string, slack. Returns how many ids it put back.
 local began = redis.call('EXISTS', KEYS[4]) == 0 and ARGV[2] or ''
-local waiting = {}
-for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do waiting[id] = true end
-local found = 0
-for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
+for _, id in ipairs(redis.call('HKEYS', KEYS[3])) do
   if began ~= '' and redis.call('GET', ARGV[1]..id) == began then redis.call('DEL', ARGV[1]..id) end
+  if not redis.call('ZSCORE', KEYS[1], id) then redis.call('HDEL', KEYS[3], id) end
+end
+local slack = tonumber(ARGV[3])
+local look = math.max(0, redis.call('ZCARD', KEYS[1]) - redis.call('LLEN', KEYS[2])) + slack
+local waiting = {}
+for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, look + slack - 1)) do waiting[id] = true end
+local found, oldest = 0, redis.call('ZRANGE', KEYS[1], 0, look - 1)
+for i = #oldest, 1, -1 do
+  local id = oldest[i]
   if not waiting[id] and redis.call('EXISTS', ARGV[1]..id) == 0 then
     redis.call('LPUSH', KEYS[2], id)
     found = found + 1
   end
-end
-for _, id in ipairs(redis.call('HKEYS', KEYS[3])) do
-  if not redis.call('ZSCORE', KEYS[1], id) then redis.call('HDEL', KEYS[3], id) end
 end
 return found
 """

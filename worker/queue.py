@@ -196,7 +196,9 @@ class JobQueue:
         """
         keys = [QUEUE_OPEN, QUEUE_READY, QUEUE_ATTEMPTS, worker_key(self._worker_id)]
         async with self._translated():
-            return int(await self._sweep(keys=keys, args=[lease_key(""), self._worker_id if first else ""]))
+            return int(
+                await self._sweep(keys=keys, args=[lease_key(""), self._worker_id if first else "", lua.SWEEP_SLACK])
+            )
 
     async def ping(self) -> None:
         """See whether Redis answers."""

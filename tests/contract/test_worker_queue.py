@@ -19,7 +19,7 @@ import redis.asyncio
 from router_lambda.job import GPU_WAKING, JOB_TTL_SECONDS, Job, cancel_key, job_key, lease_key, worker_key
 from router_lambda.queue import Queue
 from tests.fakes import FakeEngine, MemoryStore, make_job
-from worker import heartbeat
+from worker import heartbeat, lua
 from worker.errors import QueueUnavailable
 from worker.health import Health
 from worker.jobs import Jobs
@@ -209,6 +209,30 @@ async def test_sweep_puts_the_oldest_first(side: Side) -> None:
         await popped(side.one)
     assert await side.two.sweep() == 3
     assert side.ready() == [job.id.encode() for job in jobs]
+
+
+async def test_sweep_looks_at_the_head_of_a_long_queue(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost job among those that are next is found at once, one further back before its turn."""
+    monkeypatch.setattr(lua, "SWEEP_SLACK", 3)
+    jobs = [side.enqueue() for _ in range(12)]
+    taken = {await popped(side.one), await popped(side.one)}
+    near, far = jobs[3].id, jobs[10].id
+    for job_id in (near, far):
+        assert side.raw.lrem("queue:ready", 0, job_id) == 1
+
+    assert await side.two.sweep() == 3
+    assert {job_id.decode() for job_id in side.ready()[:3]} == taken | {near}
+    assert far.encode() not in side.ready()
+
+    order = []
+    while side.ready():
+        job_id = await popped(side.one)
+        order.append(job_id)
+        await side.one.claim(job_id)
+        await side.one.acknowledge(job_id)
+        await side.two.sweep()
+    assert len(order) == 12
+    assert order.index(far) <= 10
 
 
 async def test_sweep_forgets_attempts_of_what_is_not_open(side: Side) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.simulation.ledger import Broken
 from worker import lua
 
-MOST_SEEDS: Final = 200
+MOST_SEEDS: Final = 400
 """Worlds in which a planted bug has to show."""
 
 Plant = Callable[[pytest.MonkeyPatch], None]
