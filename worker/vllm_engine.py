@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Self
 import structlog
 
 from router_lambda.job import DEFAULT_MAX_TOKENS, Job
-from worker import continuation, cpu
+from worker import continuation, cpu, gpu
 from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
@@ -52,7 +52,7 @@ class VllmEngine:
             SettingsError: vLLM does not take these arguments or this model.
             EngineDied: it took them and did not come up all the same.
         """
-        args = {**_prepare_environment(model), **overrides}
+        args = {**_prepare_environment(model, overrides), **overrides}
         from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
@@ -219,7 +219,7 @@ def _warm_up_job(*, raw: bool) -> Job:
     return Job("warm-up", "", "Hello", None, raw, params, idle_minutes=1, reply_path="", enqueued_at=0)
 
 
-def _prepare_environment(model: str) -> dict[str, Any]:
+def _prepare_environment(model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Set the variables that vLLM reads when it is imported; return engine arguments that fit this machine."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CONFIGURE_LOGGING": "0"}
     args: dict[str, Any] = {"use_tqdm_on_load": False, "served_model_name": _public_name(model)}
@@ -236,6 +236,13 @@ def _prepare_environment(model: str) -> dict[str, Any]:
         variables |= cpu.environment(machine)
         args |= cpu.engine_args(machine)
         log.info("running on the CPU", cores=machine.cores, dtype=args["dtype"], amx=machine.has_amx)
+    else:
+        found = gpu.probe()
+        gpu.check(found, gpu.cuda_of_torch(), os.environ)
+        gpu.read_ahead(Path(model))
+        variables |= gpu.environment(os.environ)
+        args |= gpu.engine_args(overrides)
+        log.info("running on a GPU", name=found.name, capability=found.capability, driver=found.driver)
     for name, value in variables.items():
         os.environ.setdefault(name, value)
     return args
