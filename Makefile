@@ -24,9 +24,8 @@ lint: $(READY) ## check style, types and import directions
 storm: $(READY) ## send 1,000 jobs through a storm of faults; another one: make storm ARGS="--jobs 3000 --seed 1"
 	@.venv/bin/python -m tests.process.storm $(ARGS)
 
-bench: $(READY) ## run the benchmarks and keep their numbers in benchmarks/results
-	@.venv/bin/python -m benchmarks.router
-	@.venv/bin/python -m benchmarks.cold_start
+bench: $(READY) ## run all benchmarks and make benchmarks/README.md of them; some of them: make bench ONLY="queue scale"
+	@.venv/bin/python -m benchmarks $(ONLY)
 
 lambda-package: $(READY) ## build the Lambda zips for x86_64 and arm64 into dist/
 	@.venv/bin/python .ci/lambda_package.py

