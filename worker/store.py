@@ -13,6 +13,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.errors import ReplyConflict, StoreUnavailable
+from worker.put import ANSWER_SECONDS, CONNECT_SECONDS, PreconditionFailed, Put
 from worker.reply import Document
 
 PART_BYTES: Final = 5 * 1024 * 1024
@@ -28,8 +29,10 @@ class ReplyStore:
     A client costs 30 ms of CPU to make and keeps its connections, so it is made once.
     """
 
-    def __init__(self, client: Any, bucket: str) -> None:
+    def __init__(self, client: Any, bucket: str, put: Put | None = None) -> None:
+        """Use the client of the SDK, and `put` for what it can do with less."""
         self._client = client
+        self._put = put
         self.bucket = bucket
 
     @classmethod
@@ -38,15 +41,18 @@ class ReplyStore:
         """Open the store with as many connections as replies may be written at once."""
         config = AioConfig(
             max_pool_connections=connections,
-            connect_timeout=3,
-            read_timeout=10,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=ANSWER_SECONDS,
             retries={"mode": "standard", "total_max_attempts": 3},
             # Checksums beyond the signature cost CPU on the event loop; TLS and the signed payload already guard it.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        async with get_session().create_client("s3", config=config) as client:
-            yield cls(client, bucket)
+        async with (
+            get_session().create_client("s3", config=config) as client,
+            Put.open(client, bucket, connections=connections) as put,
+        ):
+            yield cls(client, bucket, put)
 
     async def read(self, key: str) -> tuple[bytes, str] | None:
         """Return an object's bytes and ETag, or `None` if there is none.
@@ -83,6 +89,17 @@ class ReplyStore:
             raise ReplyConflict("the reply object keeps changing") from None
 
     async def _write_once(self, key: str, document: Document, after: str | None, writer: str) -> str:
+        if document.size <= PART_BYTES and self._put is not None:
+            condition = {"If-None-Match": "*"} if after is None else {"If-Match": after}
+            headers = {"Content-Type": "application/json", "x-amz-meta-writer": writer, **condition}
+            try:
+                if etag := await self._put.send(key, b"".join(document.blocks), headers):
+                    return etag
+            except PreconditionFailed:
+                raise _Conflict from None
+        return await self._write_by_sdk(key, document, after, writer)
+
+    async def _write_by_sdk(self, key: str, document: Document, after: str | None, writer: str) -> str:
         condition = {"IfNoneMatch": "*"} if after is None else {"IfMatch": after}
         where = {"Bucket": self.bucket, "Key": key}
         described = {**where, "ContentType": "application/json", "Metadata": {"writer": writer}}
