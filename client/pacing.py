@@ -1,8 +1,8 @@
 """Decides how long to wait before looking at the reply, or at the GPU, again.
 
-Each unchanged reply stretches the interval by a quarter, which keeps it near a fifth of the silence so far.
-News is late by at most that share of the wait for it, and the requests of a silence grow with its logarithm,
-until the interval reaches its bound. News makes it short again.
+Each unchanged reply stretches the interval by a share of it, which keeps it near a fixed part of the silence so far:
+an eighth until there is anything to see, a fifth afterwards. News is late by at most that part of the wait for it, and
+the requests of a silence grow with its logarithm, until the interval reaches its bound. News makes it short again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from typing import Final
 
 from client.errors import Busy
 
+FIRST_SECONDS: Final = 0.02
+"""First interval: the first text of a warm GPU is there after some tens of milliseconds, and somebody waits for it."""
+
 SHORTEST_SECONDS: Final = 0.05
 """Interval while text arrives; the worker writes no oftener than this."""
 
 LONGEST_SECONDS: Final = 2.0
 """Bound while nothing changes, such as when a GPU boots."""
 
+FIRST_STRETCH: Final = 1.15
+"""Until the first text; the few requests more cost a millionth of a dollar."""
+
 STRETCH: Final = 1.25
+"""After it."""
 
 FIRST_BACKOFF_SECONDS: Final = 0.25
 LONGEST_BACKOFF_SECONDS: Final = 5.0
@@ -32,19 +39,21 @@ class Pacing:
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
-        self._interval = SHORTEST_SECONDS
+        self._interval = FIRST_SECONDS
+        self._stretch = FIRST_STRETCH
         self._backoff = FIRST_BACKOFF_SECONDS
 
     def changed(self) -> float:
         """Return the wait after a new snapshot."""
         self._interval = SHORTEST_SECONDS
+        self._stretch = STRETCH
         self._backoff = FIRST_BACKOFF_SECONDS
         return self._interval
 
     def unchanged(self) -> float:
         """Return the wait after an answer without news."""
         interval = self._interval
-        self._interval = min(interval * STRETCH, LONGEST_SECONDS)
+        self._interval = min(interval * self._stretch, LONGEST_SECONDS)
         self._backoff = FIRST_BACKOFF_SECONDS
         return interval
 

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from botocore.auth import S3SigV4Auth
@@ -35,6 +36,7 @@ class Put:
     def __init__(self, http: aiohttp.ClientSession, bucket_url: str, region: str, credentials: Any) -> None:
         self._http = http
         self._bucket_url = bucket_url
+        self._proxy = _proxy(bucket_url)
         self._region = region
         self._credentials = credentials
 
@@ -45,7 +47,7 @@ class Put:
         bucket_url = await _bucket_url(client, bucket)
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
         connector = aiohttp.TCPConnector(limit=connections)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as http:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
             yield cls(http, bucket_url, client.meta.region_name, client._get_credentials())
 
     async def send(self, key: str, body: bytes, headers: Mapping[str, str]) -> str | None:
@@ -60,13 +62,19 @@ class Put:
             S3SigV4Auth(credentials, "s3", self._region).add_auth(request)
             url = URL(request.url, encoded=True)
             async with self._http.put(
-                url, data=body, headers=dict(request.headers.items()), allow_redirects=False
+                url, data=body, headers=dict(request.headers.items()), proxy=self._proxy, allow_redirects=False
             ) as answer:
                 if answer.status == HTTPStatus.PRECONDITION_FAILED:
                     raise PreconditionFailed
                 return answer.headers.get("ETag") if answer.status == HTTPStatus.OK else None
         except (aiohttp.ClientError, BotoCoreError, OSError, TimeoutError):
             return None
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for an address; aiohttp itself would look anew for each request."""
+    address = urlsplit(url)
+    return None if proxy_bypass(address.netloc) else getproxies().get(address.scheme)
 
 
 async def _bucket_url(client: Any, bucket: str) -> str:

@@ -157,12 +157,9 @@ def test_help_and_a_dry_run_need_no_gpu(machine: Path) -> None:
     assert not (machine / "calls").exists()
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="it has no --model yet, with which it would run on a GPU")
-
-
 @pytest.mark.parametrize(
     "name",
-    ["engine", "cold_start", pytest.param("first_token", marks=NOT_YET), "settings"],
+    ["engine", "cold_start", "first_token", "settings"],
 )
 def test_every_benchmark_knows_the_options_that_it_gets(machine: Path, name: str) -> None:
     """They are held together by names alone."""

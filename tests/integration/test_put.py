@@ -106,6 +106,19 @@ async def test_an_answer_that_does_not_come_is_left_to_the_sdk(answering: Answer
         assert await Put(http, "http://127.0.0.1:1/bucket/", "eu-central-1", Keys()).send("key", b"", {}) is None
 
 
+async def test_a_proxy_of_the_environment_is_used(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the SDK does; the address is then what the proxy is asked for."""
+    proxy = str(answering.server.make_url("/"))
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "minio.example")
+    async with aiohttp.ClientSession() as http:
+        put = Put(http, "http://s3.example/bucket/", "eu-central-1", Keys())
+        assert await put.send("key", b"", {}) == '"one"'
+        assert Put(http, "http://minio.example/bucket/", "eu-central-1", Keys())._proxy is None
+    assert answering.asked[0][0] == "http://s3.example/bucket/key"
+    assert answering.asked[0][1]["Host"] == "s3.example"
+
+
 async def test_credentials_are_asked_for_anew_each_time(answering: Answering) -> None:
     """Those of an instance role change every few hours."""
     keys = Keys()

@@ -8,6 +8,7 @@ from client.deadline import Deadline
 from client.errors import Busy, DeadlinePassed, NotConnected
 from client.pacing import (
     FIRST_BACKOFF_SECONDS,
+    FIRST_SECONDS,
     LONGEST_BACKOFF_SECONDS,
     LONGEST_SECONDS,
     SHORTEST_SECONDS,
@@ -31,14 +32,26 @@ def test_silence_stretches_the_interval_up_to_its_bound() -> None:
 
     waits = [pacing.unchanged() for _ in range(40)]
 
-    assert waits[0] == SHORTEST_SECONDS
+    assert waits[0] == FIRST_SECONDS
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_SECONDS
+
+
+def test_the_first_text_is_seen_at_most_a_seventh_of_the_wait_late() -> None:
+    """Below the bound, each wait is at most that part of the time without anything plus the first wait."""
+    pacing = Pacing(lambda: 0.0)
+    silence = 0.0
+
+    for _ in range(30):
+        wait = pacing.unchanged()
+        assert wait <= FIRST_SECONDS + silence / 6.6
+        silence += wait
 
 
 def test_a_look_comes_at_most_a_quarter_of_the_silence_late() -> None:
     """Below the bound, each wait is at most a quarter of the time without news plus the shortest wait."""
     pacing = Pacing(lambda: 0.0)
+    pacing.changed()
     silence = 0.0
 
     for _ in range(15):

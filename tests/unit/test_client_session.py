@@ -15,7 +15,7 @@ from client.errors import (
     LinkExpired,
     UnexpectedAnswer,
 )
-from client.pacing import SHORTEST_SECONDS
+from client.pacing import FIRST_SECONDS, SHORTEST_SECONDS
 from client.reply import Snapshot
 from client.session import Client
 from tests.client_service import JOB_ID, REPLY_URL, TOKEN, URL, Clock, Service, Store, accepted, reply
@@ -93,7 +93,7 @@ async def test_elapsed_time_counts_from_the_post() -> None:
     snapshots = await ask(Service(Store.EMPTY, reply("a"), reply("ab", status="done")).client(clock))
 
     assert [snapshot.elapsed_seconds for snapshot in snapshots] == pytest.approx(
-        [SHORTEST_SECONDS, 2 * SHORTEST_SECONDS]
+        [FIRST_SECONDS, FIRST_SECONDS + SHORTEST_SECONDS]
     )
 
 
