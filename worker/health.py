@@ -24,8 +24,9 @@ class Health:
 
     def ok(self, component: str) -> None:
         """Note that the component answered."""
-        if self.components[component] != "ok":
-            log.info("component answers again", component=component)
+        if self.components[component] == "ok":  # several times a job
+            return
+        log.info("component answers again", component=component)
         self.components[component] = "ok"
         metrics.COMPONENT_UP.labels(component).set(1)
 

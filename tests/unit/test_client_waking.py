@@ -111,7 +111,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return functools.partial(run_command, monkeypatch, "infer")
 
 
-def waking(*statuses: Any, looks: int = 40) -> Service:
+def waking(*statuses: Any, looks: int = 54) -> Service:
     """Return a service that tells these statuses in turn, and has the reply after so many looks."""
     return Service(
         *[Store.EMPTY] * looks, reply("Blue"), reply("Blue.", status="done"), posts=(STARTING,), statuses=statuses
@@ -209,7 +209,7 @@ def test_a_failure_changes_nothing(
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
         service = Service(
-            *[Store.EMPTY] * 40, reply("a"), reply("ab", status="failed"), posts=(STARTING,), statuses=statuses
+            *[Store.EMPTY] * 54, reply("a"), reply("ab", status="failed"), posts=(STARTING,), statuses=statuses
         )
         code = run(service, "why?")
         times = len(service.asked_for_status)
@@ -231,7 +231,7 @@ def test_a_service_that_recovers_is_shown_again(run: Run, capsys: pytest.Capture
 
 def test_a_job_that_a_worker_is_there_for_asks_nothing(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """`queued` means that no GPU wakes."""
-    service = Service(*[Store.EMPTY] * 40, reply("a", status="done"), statuses=[gpu("ready")])
+    service = Service(*[Store.EMPTY] * 54, reply("a", status="done"), statuses=[gpu("ready")])
 
     assert run(service, "why?") == ExitCode.DONE
     assert not service.asked_for_status
