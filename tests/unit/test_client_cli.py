@@ -40,7 +40,7 @@ def test_text_goes_to_stdout_and_the_receipt_to_stderr(run: Run, capsys: pytest.
     assert out == "Blue.\n"
     assert err.splitlines() == [
         f"tlfif: job {JOB_ID}",
-        "tlfif: 5 tokens, first token after 0.05 s, total 0.10 s (worker: queued 3 ms, first token 41 ms)",
+        "tlfif: 5 tokens, first token after 0.02 s, total 0.07 s (worker: queued 3 ms, first token 41 ms)",
     ]
 
 
