@@ -7,21 +7,24 @@ names are imported inside functions.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Final, Self
 
 import structlog
 
 from router_lambda.job import DEFAULT_MAX_TOKENS, Job
-from worker import continuation, cpu, gpu
+from worker import continuation, cpu, gpu, imports
 from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
+from worker.meanwhile import Meanwhile
 from worker.parent_death import die_with
 
 _SHUTDOWN_SECONDS: Final = 5.0
@@ -53,8 +56,9 @@ class VllmEngine:
             EngineDied: it took them and did not come up all the same.
         """
         args = {**_prepare_environment(model, overrides), **overrides}
-        from vllm import AsyncEngineArgs  # noqa: PLC0415 - see the module's docstring
-        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
+        with imports.lean():
+            import vllm.v1.engine.async_llm  # noqa: F401, PLC0415 - see the module's docstring
+            from vllm import AsyncEngineArgs  # noqa: PLC0415
 
         imported()
         try:
@@ -65,9 +69,10 @@ class VllmEngine:
         # no thread of ours runs yet.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
         _let_grammars_continue()
+        # What the imports left stays for good: the engine core, which collects while it loads, need not look at it.
+        gc.freeze()
         try:
-            with _BoundChildren():
-                llm = AsyncLLM.from_vllm_config(config)
+            llm = _build(config)
         except (RuntimeError, ValueError) as error:
             raise EngineDied(f"vLLM did not start: {error}") from error
         _let_others_in(llm.engine_core)
@@ -162,6 +167,48 @@ class VllmEngine:
                 return
 
 
+def _build(config: Any) -> Any:
+    """Return an `AsyncLLM`. Its tokenizer and chat template are loaded while its engine core loads the model.
+
+    vLLM loads them first, and forks the engine core only then; the core takes longer, so that they cost nothing.
+    """
+    from vllm.renderers import ChatParams  # noqa: PLC0415
+    from vllm.v1.engine import async_llm  # noqa: PLC0415
+    from vllm.v1.executor import Executor  # noqa: PLC0415
+
+    load = async_llm.renderer_from_config
+
+    def warm_renderer() -> Any:
+        renderer = load(config)
+        renderer.warmup(ChatParams())
+        return renderer
+
+    renderer = Meanwhile(warm_renderer, name="renderer")
+    # In the renderer's place; vLLM calls it when all of the engine's processes are forked, so that a thread may run.
+    forked = SimpleNamespace(start_mm_warmup_in_background=renderer.start)
+    client = async_llm.EngineCoreClient
+    with _BoundChildren():
+        core = client.make_async_mp_client(config, Executor.get_class(config), log_stats=True, renderer=forked)
+    try:
+        made = renderer.result()
+    except BaseException:
+        core.shutdown(_SHUTDOWN_SECONDS)
+        raise
+    with _replaced(async_llm, "renderer_from_config", made), _replaced(client, "make_async_mp_client", core):
+        return async_llm.AsyncLLM.from_vllm_config(config)
+
+
+@contextmanager
+def _replaced(place: Any, name: str, answer: Any) -> Iterator[None]:
+    """While entered, let a function of vLLM's return what it has been asked for before."""
+    original = vars(place)[name]
+    setattr(place, name, lambda *_, **__: answer)
+    try:
+        yield
+    finally:
+        setattr(place, name, original)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn what vLLM raises into our errors."""
@@ -222,6 +269,8 @@ def _warm_up_job(*, raw: bool) -> Job:
 def _prepare_environment(model: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Set the variables that vLLM reads when it is imported; return engine arguments that fit this machine."""
     variables = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CONFIGURE_LOGGING": "0"}
+    # Nobody here multiplies with numpy, which would make a thread for each core as soon as it is imported.
+    variables["OPENBLAS_NUM_THREADS"] = "1"
     args: dict[str, Any] = {"use_tqdm_on_load": False, "served_model_name": _public_name(model)}
     if Path(model).exists():
         variables["HF_HUB_OFFLINE"] = "1"
@@ -257,7 +306,10 @@ def _is_cpu_build() -> bool:
 
 
 class _BoundChildren:
-    """While entered, whatever is forked dies with this process and hears none of its terminal's signals."""
+    """While entered, whatever is forked dies with this process and hears none of its terminal's signals.
+
+    And it collects its garbage: here that is switched off while the engine loads, and the child would keep it so.
+    """
 
     _tie: ClassVar[Callable[[], None] | None] = None
     _registered: ClassVar[bool] = False
@@ -277,6 +329,7 @@ class _BoundChildren:
         if cls._tie is not None:
             cls._tie()
             os.setpgid(0, 0)
+            gc.enable()
 
 
 def _user_message(prompt: str | None) -> dict[str, Any]:

@@ -50,6 +50,14 @@ def test_the_public_engine_is_the_one_that_the_adapter_builds() -> None:
     ("function", "needed"),
     [
         ("vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config", {"vllm_config"}),
+        ("vllm.v1.engine.async_llm:renderer_from_config", {"config"}),
+        (
+            "vllm.v1.engine.async_llm:EngineCoreClient.make_async_mp_client",
+            {"vllm_config", "executor_class", "log_stats", "renderer"},
+        ),
+        ("vllm.v1.executor:Executor.get_class", {"vllm_config"}),
+        ("vllm.renderers.base:BaseRenderer.warmup", {"chat_params"}),
+        ("vllm.renderers.base:BaseRenderer.start_mm_warmup_in_background", {"self"}),
         ("vllm.v1.engine.async_llm:AsyncLLM.generate", {"prompt", "sampling_params", "request_id"}),
         ("vllm.v1.engine.async_llm:AsyncLLM.shutdown", {"timeout"}),
         ("vllm.v1.engine.async_llm:AsyncLLM.get_num_unfinished_requests", {"self"}),

@@ -205,7 +205,10 @@ def test_weights_that_would_not_stay_in_memory_are_not_read(tmp_path: Path, monk
 
 def test_the_adapter_takes_these_settings_with_the_gpu_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the environment says already stays."""
-    others = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_CONFIGURE_LOGGING", "HF_HUB_OFFLINE")
+    others = (
+        *("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_CONFIGURE_LOGGING"),
+        *("HF_HUB_OFFLINE", "OPENBLAS_NUM_THREADS"),
+    )
     for name in (*gpu.environment({}), *others):
         monkeypatch.setenv(name, "")  # so that it is put back in the end, also if it is not set now
         monkeypatch.delenv(name)
