@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
+from anyio.abc import TaskGroup
 
 from benchmarks.peers.side import PROMPT, SLOTS, Send, Started, run
 from router_lambda.job import Job, reply_path, worker_key
@@ -80,6 +81,14 @@ class Nowhere(ReplyStore):
         return f'"{document.size}"'
 
 
+async def tend(services: Services, jobs: Jobs, tasks: TaskGroup) -> None:
+    """Start all that the daemon does for its jobs beside running them."""
+    await tasks.start(jobs.sweep, name="sweep")
+    await tasks.start(heartbeat.Heartbeat(services, jobs).keep, name="heartbeat")
+    tasks.start_soon(jobs.keep_leases, name="leases")
+    tasks.start_soon(jobs.watch_cancels, name="cancels")
+
+
 async def work(url: str, _variant: str, started: Started) -> None:
     """Run jobs as the daemon does."""
     configure_logging()
@@ -87,10 +96,7 @@ async def work(url: str, _variant: str, started: Started) -> None:
     services = Services(NoOp(started), JobQueue.from_url(url, "bench"), Nowhere(None, BUCKET), Health())
     jobs = Jobs(services, SLOTS)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(jobs.sweep, name="sweep")
-        await tasks.start(heartbeat.Heartbeat(services, jobs).keep, name="heartbeat")
-        tasks.start_soon(jobs.keep_leases, name="leases")
-        tasks.start_soon(jobs.watch_cancels, name="cancels")
+        await tend(services, jobs, tasks)
         await jobs.consume(tasks)
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 import anyio
 import redis
 
-from benchmarks.queue_ours import BUCKET, NoOp, Nowhere
+from benchmarks.queue_ours import BUCKET, NoOp, Nowhere, tend
 from local.server import StartFailed
 from router_lambda.job import QUEUE_OPEN
 from worker import heartbeat
@@ -157,10 +157,7 @@ async def serve(url: str, name: str) -> None:
     services = Services(NoOp(started), queue, Nowhere(None, BUCKET), Health())
     jobs = Jobs(services, SLOTS)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(jobs.sweep, name="sweep")
-        await tasks.start(heartbeat.Heartbeat(services, jobs).keep, name="heartbeat")
-        tasks.start_soon(jobs.keep_leases, name="leases")
-        tasks.start_soon(jobs.watch_cancels, name="cancels")
+        await tend(services, jobs, tasks)
         print("ready", file=answers)
         await anyio.to_thread.run_sync(sys.stdin.readline)
         began_cpu = time.process_time()

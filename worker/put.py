@@ -56,6 +56,8 @@ class Put:
         Raises:
             PreconditionFailed: a condition among the `headers` does not hold.
         """
+        if self._credentials is None:  # the SDK found none; it says so in its own words
+            return None
         request = AWSRequest("PUT", self._bucket_url + quote(key), data=body, headers=dict(headers))
         try:
             credentials = await self._credentials.get_frozen_credentials()

@@ -129,6 +129,14 @@ async def test_credentials_are_asked_for_anew_each_time(answering: Answering) ->
     assert [headers["X-Amz-Security-Token"] for _, headers, _ in answering.asked] == ["token-1", "token-2"]
 
 
+async def test_without_credentials_nothing_is_sent(answering: Answering) -> None:
+    """The SDK has the words for it."""
+    async with aiohttp.ClientSession() as http:
+        put = Put(http, str(answering.server.make_url("/bucket/")), "eu-central-1", None)
+        assert await put.send("key", b"", {}) is None
+    assert answering.asked == []
+
+
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """Point the SDK at the S3 server."""
