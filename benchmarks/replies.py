@@ -235,7 +235,7 @@ def result(measures: Measures, versions: Mapping[str, str]) -> report.Result:
             report.Goal(
                 "bytes written ÷ what the pacing allows, worst reply",
                 [max(each.ratio / each.bound for each in measures.costs)],
-                at_most=1.15,
+                at_most=1,
             ),
             report.Goal(f"CPU of a put of {PUT_BYTES[0]:,} bytes ÷ bare client", put_ratio, at_most=1.25),
             report.Goal(

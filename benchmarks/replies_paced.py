@@ -24,7 +24,7 @@ from router_lambda.job import new_job_id
 from worker.engine import Delta, Step
 from worker.health import Health
 from worker.lease import Lease
-from worker.pacing import SMOOTH_BYTES
+from worker.pacing import LARGE_BYTES, SMOOTH_BYTES
 from worker.publisher import Publisher
 from worker.pulse import Pulse
 from worker.queue import Claim, JobQueue
@@ -97,9 +97,10 @@ class Cost:
 
     @property
     def bound(self) -> float:
-        """What the pacing allows of it, see `worker.pacing`."""
-        first, final = self.written[0], self.written[-1]
-        return (2 * final + SMOOTH_BYTES * math.log(final / first)) / final
+        """What the pacing allows of it, see `worker.pacing`, and once more for the final document itself."""
+        final = self.written[-1]
+        fine, doubling = 9 * final + SMOOTH_BYTES, 2 * final + LARGE_BYTES * (11 + math.log2(final / LARGE_BYTES))
+        return min(fine, doubling) / final + 1
 
     @property
     def longest_gap(self) -> float:

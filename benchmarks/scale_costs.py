@@ -44,16 +44,22 @@ PIPED: Final = 1_000
 
 PING: Final = "PING"
 ENQUEUE: Final = "admit and enqueue"
-TAKE: Final = "pop, claim, acknowledge"
+TAKE: Final = "take, acknowledge"
 SWEEP: Final = "sweep"
-OVERDUE: Final = "look for overdue jobs"
+OVERDUE: Final = "a step of a look for overdue jobs"
+OVERDUE_WHOLE: Final = "all steps of such a look"
 WORKERS: Final = "look for workers"
 
 PER_JOB: Final = (PING, ENQUEUE, TAKE)
 """What is done for each job, after what a round trip takes anyway."""
 
-NOW_AND_THEN: Final = (SWEEP, OVERDUE, WORKERS)
+NOW_AND_THEN: Final = (SWEEP, OVERDUE, OVERDUE_WHOLE, WORKERS)
 """What is done from time to time: every worker sweeps each 5 s, the waker looks once a minute, `/status` when asked."""
+
+SLOWLOG_US: Final = 5
+"""Redis notes what takes at least so long: every script, and next to nothing of what scripts call."""
+
+SLOWLOG_ENTRIES: Final = 10_000
 
 Costs = dict[str, float]
 """Milliseconds of each of these, and `bytes` of Redis' memory for a job that waits."""
@@ -108,7 +114,7 @@ async def measure(client: redis.Redis, url: str, lengths: Sequence[int], calls: 
     empty = _used_bytes(client)
     worker = JobQueue.from_url(url, "bench")
     try:
-        await worker.pop()  # connects
+        await worker.take(1)  # connects
         for length in lengths:
             fill(client, source, length)
             found[length] = {"bytes": (_used_bytes(client) - empty) / length}
@@ -130,11 +136,9 @@ async def _per_job(client: redis.Redis, worker: JobQueue, source: Iterator[Job],
         throttle.take(rate_key(job.sub))
         queue.enqueue(job)
         times.append(time.perf_counter())
-        popped = await worker.pop()
-        assert popped is not None
-        claim = await worker.claim(popped.decode())
+        ((job_id, claim),) = (await worker.take(1, wait=False)).claims
         assert claim.state == "run", claim
-        await worker.acknowledge(popped.decode())
+        await worker.acknowledge(job_id)
         times.append(time.perf_counter())
         if call >= 2:  # the first ones connect and load the scripts
             for name, began, ended in zip(PER_JOB, times, times[1:], strict=False):
@@ -143,21 +147,28 @@ async def _per_job(client: redis.Redis, worker: JobQueue, source: Iterator[Job],
 
 
 async def _now_and_then(client: redis.Redis, worker: JobQueue, looks: int) -> Costs:
-    """Return how long a sweep and a look for overdue jobs block Redis, and how long a look for workers takes."""
+    """Return how long a sweep and a look for overdue jobs block Redis, and how long a look for workers takes.
+
+    Redis serves others between two steps of a look for overdue jobs; its longest one is told beside all together.
+    """
     queue = Queue(client)
+    client.config_set("slowlog-max-len", SLOWLOG_ENTRIES)
     taken: dict[str, list[float]] = {name: [] for name in NOW_AND_THEN}
     for look in range(looks + 1):
         client.config_resetstat()
         assert await worker.sweep() == 0
         sweep = _scripts_ms(client)
         client.config_resetstat()
+        client.config_set("slowlog-log-slower-than", SLOWLOG_US)
+        client.slowlog_reset()
         assert queue.take_overdue().moot == []
-        overdue = _scripts_ms(client)
+        client.config_set("slowlog-log-slower-than", -1)
+        step, overdue = _longest_script_ms(client), _scripts_ms(client)
         began = time.perf_counter()
         assert len(read_all(client)) == 1
         workers = (time.perf_counter() - began) * 1e3
         if look:  # the first one loads the scripts
-            for name, each in zip(NOW_AND_THEN, (sweep, overdue, workers), strict=True):
+            for name, each in zip(NOW_AND_THEN, (sweep, step, overdue, workers), strict=True):
                 taken[name].append(each)
     return {name: median(each) for name, each in taken.items()}
 
@@ -166,6 +177,12 @@ def _scripts_ms(client: redis.Redis) -> float:
     """Return how long the server has spent on scripts since its counters were set to zero."""
     commands: Any = client.info("commandstats")
     return float(commands["cmdstat_evalsha"]["usec"]) / 1e3
+
+
+def _longest_script_ms(client: redis.Redis) -> float:
+    """Return how long the longest script took that is in the slow log."""
+    entries: Any = client.slowlog_get(SLOWLOG_ENTRIES)
+    return max(float(each["duration"]) for each in entries if each["command"].startswith(b"EVALSHA")) / 1e3
 
 
 def _used_bytes(client: redis.Redis) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, TypeGuard
 from urllib.parse import quote
 from uuid import UUID
 
 from router_lambda.schema import FieldError as FieldError
 from router_lambda.schema import InvalidJob as InvalidJob
-from router_lambda.schema import check, raise_any, read_json, utf8_length
+from router_lambda.schema import check, quick, raise_any, read_json, utf8_length
 
 JOB_TTL_SECONDS: Final = 300
 """Life of a job key from the moment it is queued; a worker renews it while the job runs."""
@@ -141,6 +141,8 @@ SCHEMA: Final[dict[str, Any]] = {
 }
 """Body of `POST /infer` as JSON Schema. What it cannot say is checked in `_check_across_fields`."""
 
+_ASKED: Final = SCHEMA["properties"]
+
 DEFAULT_IDLE_MINUTES: Final = 5
 DEFAULT_MAX_TOKENS: Final = 256
 
@@ -162,7 +164,7 @@ class Job:
 
     def to_json(self) -> str:
         """Return the payload for Redis: JSON without the fields that are unset."""
-        return json.dumps({k: v for k, v in asdict(self).items() if v is not None}, separators=(",", ":"))
+        return _encoder.encode({name: value for name in _FIELDS if (value := getattr(self, name)) is not None})
 
     @classmethod
     def from_json(cls, payload: str | bytes) -> Job:
@@ -176,15 +178,23 @@ class Job:
             raise InvalidJob([FieldError("body", "must be a JSON object")])
         errors: list[FieldError] = []
         stored = {k: v for k, v in stored.items() if v is not None}
-        asked = {k: v for k, v in stored.items() if k in SCHEMA["properties"]}
-        check(asked, SCHEMA, "", errors)
+        asked: dict[str, Any] = {}
+        envelope: dict[str, Any] = {}
+        for name, value in stored.items():
+            (asked if name in _ASKED else envelope)[name] = value
+        if not _fits_schema(asked):
+            check(asked, SCHEMA, "", errors)
         _check_across_fields(asked, errors)
-        check({k: v for k, v in stored.items() if k not in asked}, _ENVELOPE, "", errors)
+        if not _fits_envelope(envelope):
+            check(envelope, _ENVELOPE, "", errors)
         if not errors and not is_job_id(stored["id"]):
             errors.append(FieldError("id", "must be a lower-case UUID v4"))
         raise_any(errors)
         return cls(**_defaults() | stored)
 
+
+_FIELDS: Final = tuple(each.name for each in fields(Job))
+_encoder: Final = json.JSONEncoder(separators=(",", ":"))
 
 _ENVELOPE: dict[str, Any] = {
     "type": "object",
@@ -198,6 +208,10 @@ _ENVELOPE: dict[str, Any] = {
         "traceparent": {"type": "string"},
     },
 }
+
+
+_fits_schema: Final = quick(SCHEMA)
+_fits_envelope: Final = quick(_ENVELOPE)
 
 
 def parse_request(body: bytes | str, earlier: Iterable[FieldError] = ()) -> dict[str, Any]:

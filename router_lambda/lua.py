@@ -48,13 +48,26 @@ redis.call('SET', KEYS[3], '1', 'EX', ARGV[2])
 return 0
 """
 
+LOOK_IDS: Final = 1_000
+"""How many open ids one step of a look for overdue jobs sees. Redis answers nobody else during a step."""
+
 TAKE_OVERDUE_LUA: Final = """
--- Counts the open jobs that take a worker, and leases those to the caller that take none any more, if nobody has them:
--- cancelled ones, and those whose payload is gone because their time ran out.
--- KEYS: queue:open, gpu:refused. ARGV: prefixes of payload, cancel and lease keys, who leases, for how long (seconds).
--- Returns the count; id, enqueue time (Unix seconds) and final status of each that is leased; and why EC2 refused.
-local live, moot = 0, {}
-local open = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+-- One step of a look: counts those of the next open jobs, oldest first, that take a worker, and leases those to the
+-- caller that take none any more, if nobody has them: cancelled ones, and those whose payload is gone because their
+-- time ran out.
+-- Only the oldest can have run out of time, but any may be cancelled; so a look goes on to the end of the open set. It
+-- goes on behind the last id that was seen, wherever that stands by then, or where it stood if it has been finished:
+-- what leaves the set between two steps moves nothing past the look.
+-- KEYS: queue:open, gpu:refused. ARGV: prefixes of payload, cancel and lease keys, who leases, for how long (seconds),
+-- how many ids to see, and unless it is the first step the last id that was seen, and its enqueue time.
+-- Returns the count; id, enqueue time (Unix seconds) and final status of each that is leased; the last id seen and its
+-- enqueue time, or nil if no more follow; and why EC2 refused.
+local live, moot, first = 0, {}, 0
+if ARGV[7] then
+  local rank = redis.call('ZRANK', KEYS[1], ARGV[7])
+  first = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', '('..ARGV[8])
+end
+local open = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[6]) - 1, 'WITHSCORES')
 for i = 1, #open, 2 do
   local id = open[i]
   local status = redis.call('EXISTS', ARGV[2]..id) == 1 and 'cancelled'
@@ -65,7 +78,8 @@ for i = 1, #open, 2 do
     for _, part in ipairs({id, open[i + 1], status}) do moot[#moot + 1] = part end
   end
 end
-return {live, moot, redis.call('GET', KEYS[2])}
+local more = first + #open / 2 < redis.call('ZCARD', KEYS[1])
+return {live, moot, more and {open[#open - 1], open[#open]}, redis.call('GET', KEYS[2])}
 """
 
 FORGET_LUA: Final = """

@@ -31,7 +31,7 @@ from router_lambda.job import (
     worker_key,
 )
 from router_lambda.lua import CANCEL_LUA as CANCEL_LUA
-from router_lambda.lua import CLOSE_LUA, FORGET_LUA, TAKE_OVERDUE_LUA, WITHDRAW_LUA
+from router_lambda.lua import CLOSE_LUA, FORGET_LUA, LOOK_IDS, TAKE_OVERDUE_LUA, WITHDRAW_LUA
 
 TIMEOUT_SECONDS: Final = 1.0
 """Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
@@ -238,11 +238,19 @@ class Queue:
             self._client.delete(GPU_CLOSING)
 
     def take_overdue(self) -> Work:
-        """See what there is to do, and take the jobs that are only to be answered."""
-        prefixes = (job_key(""), cancel_key(""), lease_key(""))
-        with translated():
-            found = self._take_overdue(keys=[QUEUE_OPEN, GPU_REFUSED], args=[*prefixes, WAKER, ANSWER_SECONDS])
-        live, flat, refusal = found
+        """See what there is to do, and take the jobs that are only to be answered, oldest first.
+
+        In steps of `LOOK_IDS` ids, between which Redis serves others: a job that somebody takes or finishes meanwhile
+        is seen as it was when its turn came.
+        """
+        live, flat, refusal = 0, list[bytes](), None
+        prefixes, last = (job_key(""), cancel_key(""), lease_key("")), list[bytes]()
+        while last is not None:
+            args: list[str | int | bytes] = [*prefixes, WAKER, ANSWER_SECONDS, LOOK_IDS, *last]
+            with translated():
+                found, taken, last, refusal = self._take_overdue(keys=[QUEUE_OPEN, GPU_REFUSED], args=args)
+            live += found
+            flat += taken
         parts = [part.decode("utf-8", "replace") for part in flat]
         moot = [Moot(*each) for each in zip(parts[::3], map(float, parts[1::3]), parts[2::3], strict=True)]
         return Work(live, moot, None if refusal is None else refusal.decode("utf-8", "replace"))

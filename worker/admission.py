@@ -6,10 +6,8 @@ from typing import Final
 
 from router_lambda.job import JOB_TTL_SECONDS, InvalidJob, Job, reply_path
 from worker.errors import JobRejected
+from worker.queue import MAX_ATTEMPTS as MAX_ATTEMPTS
 from worker.queue import Claim
-
-MAX_ATTEMPTS: Final = 3
-"""Tries after which a job ends as failed: whatever kills its workers must not kill them for ever."""
 
 _STATUS: Final = {"expired": "expired", "cancelled": "cancelled"}
 

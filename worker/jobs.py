@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import anyio
@@ -13,13 +13,12 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from structlog.contextvars import bind_contextvars
 
-from router_lambda.job import is_job_id
 from worker import metrics
 from worker.average import MovingAverage
 from worker.backoff import delays
 from worker.errors import EngineDied, QueueUnavailable
 from worker.lua import LEASE_SECONDS
-from worker.queue import Claim
+from worker.queue import MAX_ATTEMPTS, POP_SECONDS, Claim
 from worker.run import Run, Services
 
 RENEW_SECONDS = LEASE_SECONDS / 3
@@ -40,12 +39,6 @@ CANCEL_SECONDS = 0.5
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    run: Run
-    scope: anyio.CancelScope
-
-
 class Jobs:
     """At most `limit` jobs at once, each a task of its own."""
 
@@ -56,9 +49,13 @@ class Jobs:
         self._queue = services.queue
         self._clock = clock
         self._held = MovingAverage()
-        self._handled: set[str] = set()
-        self._running: dict[str, _Running] = {}
-        self._tasks: set[anyio.CancelScope] = set()
+        self._running: dict[str, Run] = {}
+        self._tasks: dict[str, anyio.TaskHandle[None]] = {}
+        self._ending: set[str] = set()
+        self._last_tries: set[str] = set()
+        self._more_wait = False
+        self._unsure_until = -inf
+        metrics.RUNNING.set_function(lambda: self.running)
         self._draining = anyio.Event()
         self._changed = anyio.Event()
 
@@ -66,6 +63,11 @@ class Jobs:
     def running(self) -> int:
         """Jobs that run now."""
         return len(self._running)
+
+    @property
+    def room(self) -> int:
+        """Jobs that may be taken now; one that has its final reply takes up no place any more."""
+        return self.limit - len(self._tasks) + len(self._ending)
 
     @property
     def is_idle(self) -> bool:
@@ -94,25 +96,28 @@ class Jobs:
         await self._draining.wait()
 
     async def consume(self, tasks: TaskGroup) -> None:
-        """Pop ids and start a task for each, until `drain`."""
+        """Take ids off the queue and start a task for each, until `drain`."""
         waits = delays(0.2, 10.0)
         while await self._has_room():
             try:
-                popped = await self._next()
+                claims = await self._next()
                 waits = delays(0.2, 10.0)
             except QueueUnavailable as error:
                 self._services.health.failed("redis", error)
-                popped = None
+                claims = []
                 await self._pause(next(waits))
-            if popped is not None:
-                scope = anyio.CancelScope()
-                self._tasks.add(scope)
-                tasks.start_soon(self._run, popped, scope, name=f"job {popped.decode('ascii', 'replace')}")
+            for job_id, claim in claims:
+                self._begin(tasks, job_id, claim)
+            if claims:
+                await anyio.lowlevel.checkpoint()  # they begin before Redis is asked for more
 
     async def _has_room(self) -> bool:
-        """Wait until one more job may run; `False` once no more are taken, however many still run."""
+        """Wait until one more job may run; `False` once no more are taken, however many still run.
+
+        While there is a last try, which runs alone, none is taken: should it kill this worker, none has lost a try.
+        """
         await anyio.lowlevel.checkpoint_if_cancelled()  # there is no other between two pops, which are shielded
-        while not self.draining and (len(self._tasks) >= self.limit or not self._services.turns.is_open):
+        while not self.draining and (self.room < 1 or self._last_tries):
             await self._changed.wait()
         return not self.draining
 
@@ -121,56 +126,74 @@ class Jobs:
         with anyio.move_on_after(seconds):
             await self._draining.wait()
 
-    async def _next(self) -> bytes | None:
-        """Pop an id; one that comes while draining goes back.
-
-        Shielded, because a BLPOP that is cancelled while an id is on its way loses it until the next sweep.
-        """
-        with anyio.CancelScope(shield=True):
-            popped = await self._queue.pop()
-            self._services.health.ok("redis")
-            if popped is not None and self.draining:
-                await self._queue.put_back(popped)
-                popped = None
-        return popped
-
-    async def _run(self, popped: bytes, scope: anyio.CancelScope) -> None:
-        job_id = popped.decode("ascii", "replace")
+    async def _next(self) -> list[tuple[str, Claim]]:
+        """Wait for ids and take them; those that come while draining go back."""
+        wait, self._more_wait = not self._more_wait, False
+        unsure = self._clock() < self._unsure_until
         try:
-            with scope:
-                if not is_job_id(job_id):
-                    log.error("dropped what names no job", length=len(popped))
-                    await self._queue.forget(popped)
-                elif job_id in self._handled:
-                    # Its lease ran out while this process stood still, and a sweep found it. The run sees to its lease
-                    # itself; the same worker must not claim it a second time.
-                    log.warning("popped a job that still runs here", job=job_id, **self._trace(job_id))
-                else:
-                    self._handled.add(job_id)
-                    try:
-                        await self._claim_and_run(job_id, scope)
-                    finally:
-                        self._handled.remove(job_id)
+            with anyio.CancelScope(shield=True):
+                taken = await self._queue.take(self.room, wait=wait, unknown_to=self._tasks if unsure else None)
+                self._services.health.ok("redis")
+                self._more_wait = taken.waiting > 0
+                begun = [each for each in taken.claims if not self._goes_back(*each)]
+                if back := [job_id for job_id, claim in taken.claims if self._goes_back(job_id, claim)]:
+                    await self._queue.give_back(back)
+                    await self._retake(back)
+        except QueueUnavailable:
+            # What was asked for may have been granted all the same, or be granted to a connection that is gone.
+            self._unsure_until = self._clock() + POP_SECONDS + LEASE_SECONDS
+            self._more_wait = True
+            raise
+        return begun
+
+    def _goes_back(self, job_id: str, claim: Claim) -> bool:
+        """Whether a job that was just taken must not be begun: now that this worker drains, or beside its own run."""
+        return claim.attempt > 0 and (self.draining or job_id in self._tasks)
+
+    async def _retake(self, job_ids: list[str]) -> None:
+        """Let those go on that still run here.
+
+        The lease of such a job ran out while this process stood still, and a sweep found it. It was just taken as if
+        for another try, which it is not; nor is it for whoever takes it first now.
+        """
+        for job_id in job_ids:
+            if running := self._running.get(job_id):
+                log.warning("popped a job that still runs here", job=job_id, **running.trace)
+                await running.lease.retake()
+
+    def _begin(self, tasks: TaskGroup, job_id: str, claim: Claim) -> None:
+        """Start a task for a job, if there is anything to do for it."""
+        if claim.state == "bad":
+            log.error("dropped what names no job", length=len(job_id))
+        elif claim.state in {"taken", "gone"}:
+            log.info("nothing to do for a popped id", job=job_id, state=claim.state)
+        else:
+            if claim.attempt >= MAX_ATTEMPTS:
+                self._last_tries.add(job_id)
+            self._tasks[job_id] = tasks.start_soon(self._run, job_id, claim, name=f"job {job_id}")
+
+    async def _run(self, job_id: str, claim: Claim) -> None:
+        try:
+            await self._run_claimed(job_id, claim)
         except QueueUnavailable as error:  # still in the open set: the sweep puts it back
             self._services.health.failed("redis", error)
         finally:
-            self._tasks.remove(scope)
+            del self._tasks[job_id]
+            self._ending.discard(job_id)
+            self._last_tries.discard(job_id)
             self._notify()
 
-    def _trace(self, job_id: str) -> dict[str, str]:
-        return self._running[job_id].run.trace if job_id in self._running else {}
+    def _ends(self, job_id: str) -> None:
+        """Note that a job has its final reply, so that its place is free; only Redis is still to be told."""
+        self._ending.add(job_id)
+        self._notify()
 
-    async def _claim_and_run(self, job_id: str, scope: anyio.CancelScope) -> None:
-        claim = await self._claim(job_id)
-        if claim.state in {"taken", "gone"}:
-            log.info("nothing to do for a popped id", job=job_id, state=claim.state)
-            return
+    async def _run_claimed(self, job_id: str, claim: Claim) -> None:
         began = self._clock()
-        run = Run(job_id, claim, self._services)
+        run = Run(job_id, claim, self._services, self._ends)
         # This task is the job's alone, and so is its context: what libraries log in it names the job, too.
         bind_contextvars(job=job_id, **run.trace)
-        self._running[job_id] = _Running(run, scope)
-        metrics.RUNNING.set(self.running)
+        self._running[job_id] = run
         self._services.idle.begin()
         try:
             await run.finish()
@@ -184,25 +207,6 @@ class Jobs:
         finally:
             self._services.idle.end(run.idle_minutes)
             del self._running[job_id]
-            metrics.RUNNING.set(self.running)
-
-    async def _claim(self, job_id: str) -> Claim:
-        """Claim an id, asking again when Redis does not answer: it may have granted what it could not say.
-
-        Raises:
-            QueueUnavailable: there is no time left to ask again.
-        """
-        again = False
-        for delay in delays(0.2, 5.0):
-            try:
-                return await self._queue.claim(job_id, again=again)
-            except QueueUnavailable as error:
-                if self.draining:
-                    raise
-                self._services.health.failed("redis", error)
-                again = True
-            await self._pause(delay)
-        raise AssertionError("delays never end")
 
     async def keep_leases(self) -> None:
         """Renew the leases of what runs; a job whose lease is lost stops at once and writes nothing more."""
@@ -224,15 +228,15 @@ class Jobs:
         asked_at = time.monotonic()
         renewal = await self._queue.renew(running)
         for job_id in running.keys() - renewal.lost - renewal.free:
-            running[job_id].run.lease.renewed(asked_at)
+            running[job_id].lease.renewed(asked_at)
         for job_id in renewal.lost:
-            running[job_id].run.lease.lost = True
-        for job_id, each in running.items():
+            running[job_id].lease.lost = True
+        for job_id, run in running.items():
             if job_id in renewal.free:
-                await each.run.lease.retake()
-            if each.run.lease.lost and self._running.get(job_id) is each:
-                log.warning("lost the lease", job=job_id, **each.run.trace)
-                each.scope.cancel()
+                await run.lease.retake()
+            if run.lease.lost and self._running.get(job_id) is run:
+                log.warning("lost the lease", job=job_id, **run.trace)
+                self._tasks[job_id].cancel()
 
     async def watch_cancels(self) -> None:
         """Stop the running jobs whose owners do not want them any more."""
@@ -246,7 +250,7 @@ class Jobs:
                 self._services.health.failed("redis", error)
                 continue
             for job_id in unwanted & self._running.keys():
-                self._running[job_id].run.cancel()
+                self._running[job_id].cancel()
 
     async def sweep(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Put jobs that nobody has back into the queue, from time to time; has started once the first try is made."""
@@ -283,8 +287,9 @@ class Jobs:
 
     def _notify(self) -> None:
         """Wake whoever waits for a task to end or for the drain."""
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if self._changed.statistics().tasks_waiting:
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
 
     async def finished(self, within: float) -> None:
         """Wait until nothing runs any more; what still runs after `within` seconds hands itself back."""
@@ -292,8 +297,8 @@ class Jobs:
             await self._until_idle()
         if patience.cancelled_caught:
             log.warning("drain deadline passed", jobs=self.running)
-            for scope in self._tasks:
-                scope.cancel()
+            for task in self._tasks.values():
+                task.cancel()
             await self._until_idle()
 
     async def _until_idle(self) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
-
-import anyio
 
 from worker.errors import LeaseLost, QueueUnavailable
 from worker.health import Health
@@ -41,7 +40,7 @@ class Lease:
         self._clock = clock
         self._sure_until = claim.asked_at + LEASE_SECONDS
         self._ended = False
-        self._one_at_a_time = anyio.Lock()
+        self._one_at_a_time = asyncio.Lock()
 
     def renewed(self, asked_at: float) -> None:
         """Note that a renewal that was sent at this time, by the lease's clock, has succeeded."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -25,19 +27,21 @@ def configure_logging() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
     ]
+    stream = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    renderer = structlog.processors.JSONRenderer(serializer=_serialize)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, renderer],
+        logger_factory=lambda *names: _Lines(names[0] if names else "root", stream),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(open(1, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - lives as long as the process
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
+                renderer,
             ],
         )
     )
@@ -47,6 +51,29 @@ def configure_logging() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Warns of each tensor that it casts, which is what the dtype was chosen for.
     logging.getLogger("vllm.model_executor.models.utils").setLevel(logging.ERROR)
+
+
+_encoder: Final = json.JSONEncoder(default=repr)
+"""Made once, as that takes longer than writing a line."""
+
+
+def _serialize(event: Any, **_options: Any) -> str:
+    return _encoder.encode(event)
+
+
+class _Lines:
+    """Writes this program's own lines; those of libraries come by way of the logging module, which takes longer."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk, or a reader that has gone, must not fail a job
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def count(metric: str, **fields: Any) -> None:

@@ -12,25 +12,88 @@ LEASE_SECONDS: Final = 15
 """Life of a lease without renewal: how long a dead worker's job waits at most before somebody else takes it."""
 
 CLAIM: Final = """
--- Takes the lease of a popped id. Reading the payload and counting the attempt belong to the same step: a worker that
--- dies right after it has a lease that runs out and an attempt that counts.
--- Somebody else's lease wins (`taken`). No payload and not open means that it ended long ago: a second entry in the
--- ready list, which is harmless (`gone`). Marked by its owner means that it must not start (`cancelled`). No payload
--- but still open means that it waited too long (`expired`). A payload that is no string is handed over as an empty one,
--- which no job can be.
--- A worker whose first call got no answer asks again: then a lease of its own is that call's, and counts no attempt.
--- KEYS: lease:{id}, job:{id}, cancel:{id}, queue:open, queue:attempts.
--- ARGV: id, worker, lease seconds, job TTL seconds, 1 if asked again.
-local kind = redis.call('TYPE', KEYS[2]).ok
-local open = redis.call('ZSCORE', KEYS[4], ARGV[1])
-if kind == 'none' and not open then return {'gone'} end
-local mine = ARGV[5] == '1' and redis.call('GET', KEYS[1]) == ARGV[2]
-if not mine and not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'EX', ARGV[3]) then return {'taken'} end
-local attempt = redis.call('HINCRBY', KEYS[5], ARGV[1], mine and 0 or 1)
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('EXPIRE', KEYS[2], ARGV[4])
-local state = redis.call('EXISTS', KEYS[3]) == 1 and 'cancelled' or kind == 'none' and 'expired' or 'run'
-return {state, attempt, open or '', kind == 'string' and redis.call('GET', KEYS[2]) or ''}
+-- Takes the leases of a popped id and of others, which it pops itself. Popping, leasing, reading the payload and
+-- counting the attempt belong to the same step: a worker that dies right after it has leases that run out and attempts
+-- that count.
+-- It pops at most half of what waits, rounded up, so that the worker that asks first leaves some to the others; and
+-- nothing behind a job that has its last try: if that kills its worker, no other job has lost a try to it.
+-- A BLPOP that was sent right before tells the worker what it popped, but not this script. If nothing waits, that is
+-- the youngest open id, queued a moment ago, which nobody has. This one alone is taken then; the worker asks again if
+-- it was another one, or if others wait.
+-- Of each id it says what came of it. Somebody else's lease wins (`taken`). No payload and not open means that it ended
+-- long ago: a second entry in the ready list, which is harmless (`gone`). What can name no job is dropped (`bad`).
+-- Marked by its owner means that it must not start (`cancelled`); the mark then lives as long as the payload. No
+-- payload but still open means that it waited too long (`expired`). A payload that is no string is handed over as an
+-- empty one, which no job can be. Else `run`.
+-- A worker of which a call got no answer says which ids it has. Its other leases are that call's; they are handed over,
+-- and count no attempt. As in a sweep, only the oldest of what is open are looked at, as many as do not wait, and
+-- `slack` more.
+-- KEYS: queue:ready, queue:open, queue:attempts. ARGV: worker, lease seconds, job TTL seconds, most tries, most ids,
+-- prefixes of lease, job and cancel keys, the popped id or `?` after a BLPOP or an empty string, and after a call
+-- without an answer: slack, ids.
+-- Returns how many wait, and lists of id, state and, if its lease is ours, attempt, enqueued_at, payload.
+local worker, most, popped = ARGV[1], tonumber(ARGV[5]), ARGV[9]
+local x = '[0-9a-f]'
+local uuid4 = '^'..x:rep(8)..'%-'..x:rep(4)..'%-4'..x:rep(3)..'%-[89ab]'..x:rep(3)..'%-'..x:rep(12)..'$'
+local said, last_try = {}, false
+local function claim(id, mine)
+  if not id:find(uuid4) then
+    redis.call('ZREM', KEYS[2], id)
+    said[#said + 1] = {id, 'bad'}
+    return
+  end
+  local open = redis.call('ZSCORE', KEYS[2], id)
+  local payload = redis.pcall('GET', ARGV[7]..id)
+  if not open and not payload then
+    said[#said + 1] = {id, 'gone'}
+  elseif not mine and not redis.call('SET', ARGV[6]..id, worker, 'NX', 'EX', ARGV[2]) then
+    said[#said + 1] = {id, 'taken'}
+  else
+    local attempt = redis.call('HINCRBY', KEYS[3], id, mine and 0 or 1)
+    redis.call('EXPIRE', ARGV[7]..id, ARGV[3])
+    local state = redis.call('EXPIRE', ARGV[8]..id, ARGV[3]) == 1 and 'cancelled' or payload and 'run' or 'expired'
+    said[#said + 1] = {id, state, attempt, open or '', type(payload) == 'string' and payload or ''}
+    last_try = last_try or attempt >= tonumber(ARGV[4])
+  end
+end
+local waiting = redis.call('LLEN', KEYS[1])
+if ARGV[10] then
+  local known = {}
+  for i = 11, #ARGV do known[ARGV[i]] = true end
+  local look = math.max(0, redis.call('ZCARD', KEYS[2]) - waiting) + tonumber(ARGV[10])
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, look - 1)) do
+    if not known[id] and redis.call('GET', ARGV[6]..id) == worker then
+      redis.call('EXPIRE', ARGV[6]..id, ARGV[2])
+      claim(id, true)
+      if id == popped then popped = '' end
+    end
+  end
+end
+if popped == '?' then
+  local id = redis.call('ZREVRANGE', KEYS[2], 0, 0)[1]
+  local age = id and redis.call('TIME')[1] - redis.call('ZSCORE', KEYS[2], id)
+  if waiting == 0 and id and math.abs(age) < 2 and redis.call('EXISTS', ARGV[6]..id) == 0 then claim(id, false) end
+  return {waiting, said}
+end
+if popped ~= '' then claim(popped, false) end
+most = math.min(most - #said, math.ceil(waiting / 2))
+while most > 0 and not last_try do
+  claim(redis.call('LPOP', KEYS[1]), false)
+  most, waiting = most - 1, waiting - 1
+end
+return {waiting, said}
+"""
+
+GIVE_BACK: Final = """
+-- Undoes `CLAIM` for jobs that were never begun: first in line again, no lease, and no attempt counted.
+-- KEYS: queue:ready, queue:attempts. ARGV: worker, prefix of lease keys, ids.
+for i = #ARGV, 3, -1 do
+  if redis.call('GET', ARGV[2]..ARGV[i]) == ARGV[1] then
+    redis.call('DEL', ARGV[2]..ARGV[i])
+    redis.call('HINCRBY', KEYS[2], ARGV[i], -1)
+    redis.call('LPUSH', KEYS[1], ARGV[i])
+  end
+end
 """
 
 RENEW: Final = """
@@ -65,15 +128,23 @@ return known and 'held' or 'unknown'
 """
 
 ACKNOWLEDGE: Final = """
--- Forgets a job whose final reply is written, all of its keys at once: nothing stays behind, and nobody sees half.
+-- Forgets jobs whose final replies are written, all keys of a job at once: nothing stays behind, and nobody sees half.
 -- Whoever holds the lease may, and its writer after a lease that ran out: the reply is final either way.
--- KEYS: lease:{id}, job:{id}, cancel:{id}, queue:open, queue:attempts. ARGV: id, worker.
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('HDEL', KEYS[5], ARGV[1])
-return 1
+-- KEYS: queue:open, queue:attempts. ARGV: worker, prefixes of lease, job and cancel keys, then ids.
+-- Returns the ids whose lease is somebody else's.
+local refused = {}
+for i = 5, #ARGV do
+  local id = ARGV[i]
+  local holder = redis.call('GET', ARGV[2]..id)
+  if holder and holder ~= ARGV[1] then
+    refused[#refused + 1] = id
+  else
+    redis.call('DEL', ARGV[2]..id, ARGV[3]..id, ARGV[4]..id)
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', KEYS[2], id)
+  end
+end
+return refused
 """
 
 RELEASE: Final = """

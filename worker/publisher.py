@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from secrets import token_hex
 from typing import Final, TypeVar
-from uuid import uuid4
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from router_lambda.job import reply_key
 from worker import metrics
@@ -25,6 +27,10 @@ FIRST_RETRY_SECONDS: Final = 0.2
 LONGEST_RETRY_SECONDS: Final = 10.0
 
 T = TypeVar("T")
+
+_WRITTEN: Final = {
+    kind: (metrics.REPLY_WRITES.labels(kind, "ok"), metrics.REPLY_BYTES.labels(kind)) for kind in ("snapshot", "final")
+}
 
 log = structlog.get_logger(__name__)
 
@@ -53,20 +59,28 @@ class Publisher:
         self._lease = lease
         self._etag: str | None = None
         self._clock = clock
-        self._writer = str(uuid4())
+        self._writer = token_hex(16)
         self._pacing = Pacing()
-        self._grown = anyio.Event()
-        self._end = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        self._grown = asyncio.Event()
+        self._end = asyncio.Event()
         self._final: Document | None = None
 
     def continue_from(self, etag: str) -> None:
         """Write over this version of an object that exists."""
         self._etag = etag
 
+    def begin(self, tasks: TaskGroup) -> None:
+        """Take snapshots in a task of `tasks`, once there is something to show."""
+        self._tasks = tasks
+
     def grown(self) -> None:
         """Say that the document has changed; wakes `snapshots` only if that is worth one."""
         if self._pacing.is_due(self._reply.size):
             self._grown.set()
+            if self._tasks is not None:
+                self._tasks.start_soon(self.snapshots, name=f"snapshots of {self._reply.id}")
+                self._tasks = None
 
     def end(self) -> None:
         """Say that it will not change any more: `snapshots` returns as soon as its upload is done."""
@@ -99,7 +113,7 @@ class Publisher:
             self._pacing.uploaded(size, time.monotonic())
             if self._end.is_set():
                 return
-            self._grown = anyio.Event()
+            self._grown.clear()
             self.grown()  # it may have done so during the upload
 
     async def write_last(self) -> None:
@@ -128,8 +142,9 @@ class Publisher:
             raise
         self._health.ok("s3")
         self._reply.shown(self._clock())
-        metrics.REPLY_WRITES.labels(kind, "ok").inc()
-        metrics.REPLY_BYTES.labels(kind).inc(document.size)
+        written, size = _WRITTEN[kind]
+        written.inc()
+        size.inc(document.size)
 
 
 async def until_stored(action: Callable[[], Awaitable[T]], health: Health, job_id: str) -> T:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha1
 from math import inf
 from typing import Any, Final, Literal, Self
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from router_lambda.job import (
     CLOSING_SECONDS,
@@ -34,12 +36,19 @@ from router_lambda.job import (
 )
 from worker import lua
 from worker.errors import QueueUnavailable
+from worker.line import Line
 
 POP_SECONDS: Final = 1
 """How long one BLPOP waits. Also the longest time until a drain or a silent network failure is noticed."""
 
 ANSWER_SECONDS: Final = 5.0
 """Longest wait for an answer that should come at once; for a pop, on top of `POP_SECONDS`."""
+
+MAX_ATTEMPTS: Final = 3
+"""Tries after which a job ends as failed: whatever kills its workers must not kill them for ever."""
+
+MOST_AT_ONCE: Final = 16
+"""Most ids that one claim takes."""
 
 BOOTS_KEPT: Final = 20
 """Boots whose durations are kept."""
@@ -51,16 +60,30 @@ class Claim:
 
     `run`: this worker holds the lease; `payload` is the job. `cancelled`, `expired`: it holds the lease of a job that
     its owner does not want any more, or whose payload ran out, to tell the client so. `taken`: another worker holds it.
-    `gone`: it ended before.
+    `gone`: it ended before. `bad`: it can name no job, and was dropped.
     """
 
-    state: Literal["run", "cancelled", "expired", "taken", "gone"]
+    state: Literal["run", "cancelled", "expired", "taken", "gone", "bad"]
     attempt: int = 0
     enqueued_at: float = inf
     """Unix seconds at the router; infinite when nobody noted it."""
     payload: bytes = b""
     asked_at: float = field(default_factory=time.monotonic)
     """Monotonic seconds from which the lease counts at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What came of claiming several ids, in the order of the line, and how many still wait."""
+
+    claims: list[tuple[str, Claim]]
+    waiting: int
+
+    @classmethod
+    def said(cls, answer: Any, asked_at: float) -> Self:
+        """Read the answer of `lua.CLAIM`."""
+        waiting, said = answer
+        return cls([_claim(each, asked_at) for each in said], waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +94,26 @@ class Renewal:
     free: set[str]
 
 
+@dataclass(slots=True)
+class _Ended:
+    """Jobs of which Redis is told together that they have ended; `refused` stays `None` if it has not been told."""
+
+    ids: list[str] = field(default_factory=list)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    refused: list[bytes] | None = None
+    failure: QueueUnavailable | None = None
+
+
 class JobQueue:
     """One worker's view of the queue. Every method raises `QueueUnavailable` when Redis does not answer."""
 
-    def __init__(self, blocking: redis.asyncio.Redis, commands: redis.asyncio.Redis, worker_id: str) -> None:
-        """Take two clients: BLPOP keeps one connection busy, and the others must not wait behind it."""
-        self._blocking = blocking
+    def __init__(self, line: Line, commands: redis.asyncio.Redis, worker_id: str) -> None:
+        """Take jobs by `line`, which BLPOP keeps busy, and do everything else by `commands`."""
+        self._line = line
         self._commands = commands
         self._worker_id = worker_id
-        self._claim = commands.register_script(lua.CLAIM)
+        self._claim_sha = sha1(lua.CLAIM.encode(), usedforsecurity=False).hexdigest()
+        self._give_back = commands.register_script(lua.GIVE_BACK)
         self._renew = commands.register_script(lua.RENEW)
         self._retake = commands.register_script(lua.RETAKE)
         self._acknowledge = commands.register_script(lua.ACKNOWLEDGE)
@@ -87,14 +121,15 @@ class JobQueue:
         self._sweep = commands.register_script(lua.SWEEP)
         self._begin = commands.register_script(lua.BEGIN)
         self._close = commands.register_script(lua.CLOSE)
+        self._ended = _Ended()
+        self._telling = asyncio.Lock()
 
     @classmethod
     def from_url(cls, url: str, worker_id: str) -> Self:
         """Make a queue on a Redis URL; connects on first use.
 
         No retries inside the client: the callers back off, and they must know. The limit is one for each answer, so
-        that a slow server, where shaking hands alone takes several answers, is slow and not out of reach. On Python
-        3.11 such a limit can swallow the cancellation of a BLPOP; whoever calls `pop` has to shield it anyway.
+        that a slow server, where shaking hands alone takes several answers, is slow and not out of reach.
         """
 
         def client(**options: Any) -> redis.asyncio.Redis:
@@ -102,33 +137,62 @@ class JobQueue:
                 url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=ANSWER_SECONDS, **options
             )
 
-        blocking = client(socket_timeout=POP_SECONDS + ANSWER_SECONDS)
-        return cls(blocking, client(socket_timeout=ANSWER_SECONDS), worker_id)
+        return cls(Line(client(socket_timeout=ANSWER_SECONDS)), client(socket_timeout=ANSWER_SECONDS), worker_id)
 
-    async def pop(self) -> bytes | None:
-        """Wait up to `POP_SECONDS` for an id and take it off the ready list; it may be any bytes.
+    async def take(self, room: int, *, wait: bool = True, unknown_to: Iterable[str] | None = None) -> Claimed:
+        """Take the leases of at most `room` ids; `wait` up to `POP_SECONDS` for the first by BLPOP.
 
-        To be shielded from cancellation, which would lose an id that is on its way.
+        BLPOP and the claim of what it pops go out together, so that the claim runs the moment that there is something.
+
+        After a call that got no answer Redis may have granted it all the same. Then `unknown_to` are the ids that this
+        worker knows it has; what it has beside these is handed over, too.
+
+        To be shielded from cancellation, after which what was taken would have to be waited for.
         """
         async with self._translated():
-            popped: Any = await self._blocking.blpop([QUEUE_READY], timeout=POP_SECONDS)
-            return popped[1] if popped else None
-
-    async def claim(self, job_id: str, *, again: bool = False) -> Claim:
-        """Take the lease of an id, count the attempt and read the payload.
-
-        `again` after a call that got no answer: Redis may have granted it all the same.
-        """
-        keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
-        asked_at = time.monotonic()
-        async with self._translated():
-            state, *held = await self._claim(
-                keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, int(again)]
+            if not wait:
+                return await self._claim(b"", room, unknown_to)
+            asked_at = time.monotonic() + POP_SECONDS
+            pop = ("BLPOP", QUEUE_READY, POP_SECONDS)
+            popped, said = await self._line.ask(
+                pop, self._claiming(b"?", room, unknown_to), within=POP_SECONDS + ANSWER_SECONDS
             )
-        if not held:
-            return Claim(state.decode())
-        attempt, enqueued_at, payload = held
-        return Claim(state.decode(), attempt, float(enqueued_at or "inf"), payload, asked_at)
+            if isinstance(said, NoScriptError):
+                return await self._claim(popped[1] if popped else b"", room, unknown_to)
+            for answer in (popped, said):
+                if isinstance(answer, RedisError):
+                    raise answer
+            claimed = Claimed.said(said, asked_at)
+            if popped and popped[1] not in (each[0] for each in said[1]):
+                if len(claimed.claims) == room:
+                    await self._commands.lpush(QUEUE_READY, popped[1])
+                else:
+                    others = await self._claim(popped[1], room - len(claimed.claims), unknown_to)
+                    claimed = Claimed(claimed.claims + others.claims, others.waiting)
+        return claimed
+
+    async def _claim(self, popped: bytes, room: int, unknown_to: Iterable[str] | None) -> Claimed:
+        asked_at = time.monotonic()
+        command = self._claiming(popped, room, unknown_to)
+        (said,) = await self._line.ask(command, within=ANSWER_SECONDS)
+        if isinstance(said, NoScriptError):
+            await self._commands.script_load(lua.CLAIM)
+            (said,) = await self._line.ask(command, within=ANSWER_SECONDS)
+        if isinstance(said, RedisError):
+            raise said
+        return Claimed.said(said, asked_at)
+
+    def _claiming(self, popped: bytes, room: int, unknown_to: Iterable[str] | None) -> tuple[Any, ...]:
+        """Return the command that runs `lua.CLAIM`."""
+        keys = (QUEUE_READY, QUEUE_OPEN, QUEUE_ATTEMPTS)
+        limits = (lua.LEASE_SECONDS, JOB_TTL_SECONDS, MAX_ATTEMPTS, min(room, MOST_AT_ONCE))
+        known = () if unknown_to is None else (lua.SWEEP_SLACK, *unknown_to)
+        return ("EVALSHA", self._claim_sha, 3, *keys, self._worker_id, *limits, *_PREFIXES, popped, *known)
+
+    async def give_back(self, job_ids: list[str]) -> None:
+        """Undo a `take` of jobs that are not begun."""
+        async with self._translated():
+            await self._give_back(keys=[QUEUE_READY, QUEUE_ATTEMPTS], args=[self._worker_id, lease_key(""), *job_ids])
 
     async def renew(self, job_ids: Iterable[str]) -> Renewal:
         """Renew the leases of running jobs that this worker holds, and say which it does not."""
@@ -168,26 +232,44 @@ class JobQueue:
         return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
 
     async def acknowledge(self, job_id: str) -> bool:
-        """Forget a job whose final reply is written; `False` if its lease is somebody else's, who then does it."""
-        keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
-        async with self._translated():
-            return bool(await self._acknowledge(keys=keys, args=[job_id, self._worker_id]))
+        """Forget a job whose final reply is written; `False` if its lease is somebody else's, who then does it.
+
+        Those that end while Redis is being told of others are told together, by the first of them for all.
+        """
+        while True:
+            batch = self._ended
+            batch.ids.append(job_id)
+            if len(batch.ids) == 1:
+                await self._tell(batch)
+            else:
+                await batch.told.wait()
+            if batch.failure is not None:
+                raise QueueUnavailable(str(batch.failure))
+            if batch.refused is not None:
+                return job_id.encode() not in batch.refused
+            # The one that was to tell it was cancelled meanwhile.
+
+    async def _tell(self, batch: _Ended) -> None:
+        try:
+            await asyncio.sleep(0)  # for whatever else ends in this round of the event loop
+            async with self._telling:
+                self._ended = _Ended()
+                async with self._translated():
+                    batch.refused = await self._acknowledge(
+                        keys=[QUEUE_OPEN, QUEUE_ATTEMPTS], args=[self._worker_id, *_PREFIXES, *batch.ids]
+                    )
+        except QueueUnavailable as failure:
+            batch.failure = failure
+        finally:
+            if self._ended is batch:
+                self._ended = _Ended()
+            batch.told.set()
 
     async def release(self, job_id: str) -> bool:
         """Hand a job back unfinished; `False` when its lease is somebody else's by now."""
         async with self._translated():
             keys = [lease_key(job_id), QUEUE_READY]
             return bool(await self._release(keys=keys, args=[job_id, self._worker_id]))
-
-    async def put_back(self, popped: bytes) -> None:
-        """Undo a pop before any claim."""
-        async with self._translated():
-            await self._commands.lpush(QUEUE_READY, popped)
-
-    async def forget(self, popped: bytes) -> None:
-        """Drop an id that can name no job."""
-        async with self._translated():
-            await self._commands.zrem(QUEUE_OPEN, popped)
 
     async def sweep(self, *, first: bool = False) -> int:
         """Put back every open id that nobody has; returns how many.
@@ -251,7 +333,7 @@ class JobQueue:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._blocking.aclose()
+        await self._line.aclose()
         await self._commands.aclose()
 
     @asynccontextmanager
@@ -262,6 +344,18 @@ class JobQueue:
             if "READONLY" in str(error):
                 # A failover has made this server a replica, which keeps its connections: without them the name is
                 # looked up again, and leads to the new primary.
-                await self._blocking.connection_pool.disconnect(inuse_connections=False)
+                await self._line.hang_up()
                 await self._commands.connection_pool.disconnect(inuse_connections=False)
             raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+_PREFIXES: Final = (lease_key(""), job_key(""), cancel_key(""))
+
+
+def _claim(said: list[Any], asked_at: float) -> tuple[str, Claim]:
+    job_id, state, *held = said
+    name = job_id.decode("ascii", "replace")
+    if not held:
+        return name, Claim(state.decode())
+    attempt, enqueued_at, payload = held
+    return name, Claim(state.decode(), attempt, float(enqueued_at or "inf"), payload, asked_at)

@@ -92,12 +92,15 @@ class Reply:
         self.total_ms: float | None = None
         self._enqueued_at = min(enqueued_at, now)
         self._choices = [_Choice()]
-        self._size = self.document(now).size
+        self._content = 0
+        self._frame: int | None = None
 
     @property
     def size(self) -> int:
         """Bytes of the document, give or take the few digits by which counts and times grow."""
-        return self._size
+        if self._frame is None:
+            self._frame = self.document(self.created_at).size - self._content
+        return self._frame + self._content
 
     @property
     def is_final(self) -> bool:
@@ -106,8 +109,9 @@ class Reply:
 
     def expect(self, choices: int) -> None:
         """Make room for the number of choices that was asked for; one is there from the start."""
-        self._choices += [_Choice() for _ in range(choices - len(self._choices))]
-        self._size = self.document(self.created_at).size
+        if choices > len(self._choices):
+            self._choices += [_Choice() for _ in range(choices - len(self._choices))]
+            self._frame = None
 
     def add(self, step: Step, now: float) -> None:
         """Add what one step of the engine brought."""
@@ -119,7 +123,7 @@ class Reply:
             if delta.text:
                 escaped = _encoder.encode(delta.text)[1:-1].encode()
                 choice.text.append(escaped)
-                self._size += len(escaped)
+                self._content += len(escaped)
             if delta.logprobs is not None:
                 self._add_logprobs(choice, delta.logprobs)
             if delta.finish_reason is not None:
@@ -137,7 +141,7 @@ class Reply:
         for entry in entries:
             encoded = (b"," if choice.logprobs.size else b"") + _json(entry)
             choice.logprobs.append(encoded)
-            self._size += len(encoded)
+            self._content += len(encoded)
 
     def restore(self, earlier: EarlierReply, count_tokens: Callable[[str], int]) -> None:
         """Take over what an earlier run of the same job has shown, so that no reader sees it shrink.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
+from router_lambda.job import FINAL_STATUSES
 from worker import metrics
 from worker.reply import Reply
+
+_JOBS: Final = {status: metrics.JOBS.labels(status) for status in FINAL_STATUSES}
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +30,7 @@ def report(reply: Reply) -> None:
         completion_tokens=reply.completion_tokens,
         attempt=reply.attempt,
     )
-    metrics.JOBS.labels(reply.status).inc()
+    _JOBS[reply.status].inc()
     metrics.COMPLETION_TOKENS.inc(reply.completion_tokens)
     metrics.QUEUE_SECONDS.observe(reply.queued_ms / 1e3)
     if reply.first_token_ms is not None:

@@ -56,17 +56,22 @@ class Services:
 class Run:
     """One claimed job: `finish` it, or `hand_back` what came of it when that is interrupted."""
 
-    def __init__(self, job_id: str, claim: Claim, services: Services) -> None:
+    def __init__(
+        self, job_id: str, claim: Claim, services: Services, ends: Callable[[str], None] = lambda _job_id: None
+    ) -> None:
+        """Begin with what `claim` took; `ends` is called once the final reply is written, before Redis is told."""
         self.id = job_id
         self.trace = trace_fields(claim.payload)
         self.idle_minutes: int | None = None
         """How long the GPU is to stay up after this job; `None` if it never ran."""
         self.lease = Lease(job_id, claim, services.queue, services.health)
         self._claim = claim
+        self._ends = ends
         self._services = services
         self._clock = _steady_clock()
         self._generation = anyio.CancelScope()
         self._delivered = False
+        self._unfinished = 0
         self._reply = Reply(
             job_id,
             services.engine.model,
@@ -93,6 +98,7 @@ class Run:
             if earlier is None or not earlier.is_final:
                 await self._answer(earlier)
                 await self._deliver()
+            self._ends(self.id)
             await self._acknowledge()
         except LeaseLost as lost:
             log.warning("stopped a job that is not ours", job=self.id, reason=str(lost))
@@ -186,14 +192,14 @@ class Run:
 
     async def _stream(self, streams: list[AsyncGenerator[Step, None]]) -> None:
         """Collect what the engine says while the snapshots go out beside it."""
+        self._unfinished = len(streams)
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._publisher.snapshots, name=f"snapshots of {self.id}")
-                async with anyio.create_task_group() as choices:
-                    for stream in streams:
-                        choices.start_soon(self._follow, stream, name=f"stream of {self.id}")
-                self._publisher.end()
+                self._publisher.begin(tasks)
+                for stream in streams:
+                    # In a task of its own: every token would have to pass through all that this one is in the midst of.
+                    tasks.start_soon(self._follow, stream, name=f"stream of {self.id}")
         except* Exception as group:  # noqa: BLE001 - only unwraps it
             failure = _first(group)
         if failure is not None:
@@ -205,6 +211,9 @@ class Run:
                 self._services.pulse.beat()
                 self._reply.add(step, self._clock())
                 self._publisher.grown()
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            self._publisher.end()
 
     async def _acknowledge(self) -> None:
         for delay in delays(0.2, 10.0):

@@ -12,6 +12,8 @@ def trace_fields(payload: bytes) -> dict[str, str]:
 
     Reads no other field of the payload, so that a job that is refused for one of them can be traced all the same.
     """
+    if b"traceparent" not in payload:
+        return {}
     try:
         stored = json.loads(payload)
     except (ValueError, RecursionError):

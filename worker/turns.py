@@ -32,13 +32,15 @@ class Turns:
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         """Share the engine with others who do the same."""
-        await self.opened()
+        if not self.is_open:
+            await self.opened()
         self._together += 1
         try:
             yield
         finally:
             self._together -= 1
-            self._notify()
+            if self._wanting_alone:
+                self._notify()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from router_lambda.job import (
 )
 from router_lambda.queue import Queue
 from tests.fakes import make_job
+from worker.line import Line
 from worker.queue import BOOTS_KEPT, JobQueue
 
 DRAINING = json.dumps({"state": "draining"})
@@ -44,7 +45,7 @@ async def make(request: pytest.FixtureRequest, client: redis.Redis) -> AsyncIter
         else:
             side = redis.asyncio.Redis.from_url(request.getfixturevalue("redis_url"), socket_timeout=5)
         made.append(side)
-        return JobQueue(side, side, worker_id)
+        return JobQueue(Line(side), side, worker_id)
 
     yield worker
     for each in made:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from router_lambda.job import GPU_REFUSED, QUEUE_ATTEMPTS, QUEUE_OPEN, QUEUE_READY, cancel_key, job_key, lease_key
+from router_lambda.job import GPU_REFUSED, QUEUE_ATTEMPTS, QUEUE_OPEN, QUEUE_READY, job_key, lease_key
 from router_lambda.queue import ANSWER_SECONDS, WAKER, Moot, Queue
 from tests.router_samples import JOB, JOB_ID, numbered_job
-from worker import lua
+from tests.worker_scripts import claim
 
 
 @pytest.fixture
@@ -22,13 +22,6 @@ def queue(client: redis.Redis) -> Queue:
 def expire(client: redis.Redis, *job_ids: str) -> None:
     """Let payloads run out, as they do after five minutes."""
     client.delete(*map(job_key, job_ids))
-
-
-def claim(client: redis.Redis, job_id: str, worker: str = "w1") -> list[bytes]:
-    """Claim a job as a worker does."""
-    keys = [lease_key(job_id), job_key(job_id), cancel_key(job_id), QUEUE_OPEN, QUEUE_ATTEMPTS]
-    found: list[bytes] = client.register_script(lua.CLAIM)(keys=keys, args=[job_id, worker, 15, 300, 0])
-    return found
 
 
 EXPIRED = Moot(JOB_ID, JOB.enqueued_at, "expired")

@@ -18,18 +18,15 @@ import redis
 from local.redis_server import RedisServer
 from router_lambda.job import (
     ENQUEUE_LUA,
-    QUEUE_ATTEMPTS,
     QUEUE_OPEN,
     QUEUE_READY,
     Job,
-    cancel_key,
     is_job_id,
     job_key,
-    lease_key,
 )
 from router_lambda.queue import Queue, QueueUnavailable, connect
 from tests.router_samples import JOB, JOB_ID, numbered_job
-from worker import lua
+from tests.worker_scripts import acknowledge, claim
 
 
 def everything(client: redis.Redis) -> dict[bytes, Any]:
@@ -154,14 +151,12 @@ def test_a_job_that_is_queued_twice_is_open_once(client: redis.Redis) -> None:
 
 def test_a_job_that_is_queued_twice_runs_once(client: redis.Redis) -> None:
     """The worker finds the lease taken at the second id, or, after the first has ended, the job gone."""
-    claim, acknowledge = (client.register_script(script) for script in (lua.CLAIM, lua.ACKNOWLEDGE))
-    keys = [lease_key(JOB_ID), job_key(JOB_ID), cancel_key(JOB_ID), QUEUE_OPEN, QUEUE_ATTEMPTS]
     for _ in range(2):
         Queue(client).enqueue(JOB)
 
-    states = [claim(keys=keys, args=[JOB_ID, "worker", 15, 300, 0])[0] for _ in range(2)]
-    acknowledge(keys=keys, args=[JOB_ID, "worker"])
-    states.append(claim(keys=keys, args=[JOB_ID, "worker", 15, 300, 0])[0])
+    states = [claim(client, JOB_ID)[0] for _ in range(2)]
+    acknowledge(client, JOB_ID)
+    states.append(claim(client, JOB_ID)[0])
 
     assert states == [b"run", b"taken", b"gone"]
 

@@ -87,4 +87,4 @@ def test_a_large_document_takes_more_than_one_request() -> None:
     assert found.ratio == (small + 3 * part) / (2 * part)
     assert found.peer_ratio == 1.5
     assert found.longest_gap == 1.5
-    assert found.bound == pytest.approx(2, abs=0.01)
+    assert found.bound == pytest.approx(3 + 32_768 * (11 + math.log2(2 * part / 32_768)) / (2 * part))

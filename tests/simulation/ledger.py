@@ -109,6 +109,12 @@ class Ledger:
             if each.worker is worker:
                 each.is_released = True
 
+    def given_back(self, worker: Process, job_id: str) -> None:
+        """Note that a worker has given up a job that it never began, which then was no try."""
+        tries = self.jobs[job_id].tries
+        if tries and tries[-1].worker is worker:
+            tries.pop()
+
     def generates(self, worker: Process, job_id: str, others: set[str]) -> None:
         """Check that the last try of a job, which may kill the engine once more, has it for itself."""
         for each in {job_id, *others} if others else ():

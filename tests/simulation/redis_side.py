@@ -7,7 +7,7 @@ Redis does it: whoever waits longest gets the next id, even if it has stopped li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Self
 
 import fakeredis
@@ -20,10 +20,10 @@ from tests.simulation.network import Call, Network
 from worker import lua
 from worker.queue import JobQueue, Renewal
 
-SCRIPTS: Final = ("CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "RELEASE", "SWEEP", "BEGIN", "CLOSE")
+SCRIPTS: Final = ("CLAIM", "GIVE_BACK", "RENEW", "RETAKE", "ACKNOWLEDGE", "RELEASE", "SWEEP", "BEGIN", "CLOSE")
 
 _NEVER_PUSHING: Final = frozenset(
-    {"CLAIM", "RENEW", "RETAKE", "ACKNOWLEDGE", "BEGIN", "CLOSE", "mget", "set", "exists", "keys", "delete"}
+    {"RENEW", "RETAKE", "ACKNOWLEDGE", "BEGIN", "CLOSE", "mget", "set", "exists", "keys", "delete"}
 )
 
 
@@ -36,7 +36,8 @@ class RedisServer:
         self._server = fakeredis.FakeServer(version=(6, 2))
         self.raw: redis.Redis = self.client()
         self._may_be_ready = True
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[tuple[Call, Callable[[], Any]]] = deque()
+        self._claim = self.raw.register_script(lua.CLAIM)
 
     def client(self) -> redis.Redis:
         """Return a client without a network in between."""
@@ -51,9 +52,9 @@ class RedisServer:
         )
         return [key for key in keys if key != QUEUE_READY], ready
 
-    def wait(self, call: Call, seconds: float) -> None:
-        """Let a BLPOP wait for an id."""
-        self._waiting.append(call)
+    def wait(self, call: Call, seconds: float, then: Callable[[], Any]) -> None:
+        """Let a BLPOP wait for an id, and do what was sent behind it in the same moment."""
+        self._waiting.append((call, then))
         self.network.later(seconds, self._give_up, call)
         self._hand_out()
 
@@ -64,7 +65,7 @@ class RedisServer:
 
     def _hand_out(self) -> None:
         while self._waiting and self._may_be_ready:
-            call = self._waiting[0]
+            call, then = self._waiting[0]
             if call.process.is_dead:
                 self._waiting.popleft()
                 continue
@@ -74,28 +75,42 @@ class RedisServer:
                 return
             self._waiting.popleft()
             self.ledger.note(call.process.name, "popped", popped.decode()[:4])
-            self.network.reply(call, (QUEUE_READY.encode(), popped))
+            self.network.reply(call, [(QUEUE_READY.encode(), popped), then()])
 
     def _give_up(self, call: Call) -> None:
-        if call in self._waiting:
-            self._waiting.remove(call)
-            self.network.reply(call, None)
+        for waiting in self._waiting:
+            if waiting[0] is call:
+                self._waiting.remove(waiting)
+                self.network.reply(call, [None, waiting[1]()])
+                return
+
+    def claim(self, process: Process, arguments: Sequence[Any]) -> Any:
+        """Run the script that takes leases and hold what it did against the rules."""
+        before: dict[str, tuple[Any, Any]] = {
+            job_id: (self.raw.get(lease_key(job_id)), self.raw.exists(cancel_key(job_id)))
+            for job_id in self.ledger.jobs
+        }
+        answer: Any = self._claim(keys=arguments[:3], args=arguments[3:])
+        for said in answer[1]:
+            job_id, state, *held = said
+            name = job_id.decode()
+            self.ledger.note(process.name, "CLAIM", name[:4], state.decode(), *held[:1])
+            if held:
+                holder, marks = before[name]
+                claim = (state.decode(), held[0])
+                self.ledger.claimed(process, name, claim, holder=holder, is_cancelled=marks == 1)
+        return answer
 
     def run_script(self, process: Process, name: str, script: Any, keys: list[str], args: list[Any]) -> Any:
         """Run a script of the worker and hold what it did against the rules."""
         job_id = str(args[0])
-        before: Any = (self.raw.get(keys[0]), self.raw.exists(cancel_key(job_id))) if name == "CLAIM" else (None, 0)
         result: Any = script(keys=keys, args=args)
-        if name == "CLAIM":
-            state = result[0].decode()
-            self.ledger.note(process.name, name, job_id[:4], state, *result[1:2])
-            if len(result) > 1:
-                holder, marks = before
-                claim = (state, result[1])
-                self.ledger.claimed(process, job_id, claim, holder=holder, is_cancelled=marks == 1)
-        elif name == "ACKNOWLEDGE" and result:
-            self.ledger.note(process.name, name, job_id[:4])
-            self.ledger.acknowledged(process, job_id, left=self._left_of(job_id))
+        if name == "ACKNOWLEDGE":
+            self._acknowledged(process, args[4:], refused={each.decode() for each in result})
+        elif name == "GIVE_BACK":
+            for job_id in args[2:]:
+                self.ledger.note(process.name, name, job_id[:4])
+                self.ledger.given_back(process, job_id)
         elif name == "BEGIN":
             self.ledger.note(process.name, "shows its first heartbeat")
         elif name == "CLOSE" and result:
@@ -107,6 +122,12 @@ class RedisServer:
                 self.ledger.released(process, job_id)
             self.ledger.note(process.name, name, (job_id[:4], result) if name in {"RELEASE", "RETAKE"} else result)
         return result
+
+    def _acknowledged(self, process: Process, job_ids: list[str], *, refused: set[str]) -> None:
+        for job_id in job_ids:
+            if job_id not in refused:
+                self.ledger.note(process.name, "ACKNOWLEDGE", job_id[:4])
+                self.ledger.acknowledged(process, job_id, left=self._left_of(job_id))
 
     def _left_of(self, job_id: str) -> list[str]:
         """Return where a job can still be found; a second entry in the ready list does no harm."""
@@ -132,21 +153,6 @@ class RemoteRedis:
             return await self._call(command, lambda: run(*args, **options))
 
         return call
-
-    async def blpop(self, keys: list[str], timeout: float) -> Any:  # noqa: ASYNC109 - Redis's own
-        """Wait for an id."""
-        network = self._server.network
-        call = network.open(self._process, "redis", "BLPOP")
-
-        def arrive() -> None:
-            if network.is_cut(call):
-                call.is_lost = True
-                network.reply(call, None)
-            elif not self._process.is_dead:
-                self._server.wait(call, timeout)
-
-        network.later(0.001, arrive)
-        return await network.answer(call)
 
     async def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
         """Yield the keys of a pattern."""
@@ -180,6 +186,44 @@ class RemoteRedis:
         return await self._server.network.call(self._process, "redis", name, effect)
 
 
+class RemoteLine:
+    """A worker's connection for taking jobs."""
+
+    def __init__(self, server: RedisServer, process: Process) -> None:
+        self._server = server
+        self._process = process
+
+    async def ask(self, *commands: tuple[Any, ...], within: float) -> list[Any]:
+        """Send BLPOP with the claim of what it pops, or a claim alone."""
+        name, _sha, _count, *arguments = commands[-1]
+        assert name == "EVALSHA"
+
+        def claim() -> Any:
+            return self._server.claim(self._process, arguments)
+
+        network = self._server.network
+        if len(commands) == 1:
+            return [await network.call(self._process, "redis", "CLAIM", claim)]
+        (_, _, seconds) = commands[0]
+        call = network.open(self._process, "redis", "BLPOP")
+
+        def arrive() -> None:
+            if network.is_cut(call):
+                call.is_lost = True
+                network.reply(call, None)
+            elif not self._process.is_dead:
+                self._server.wait(call, seconds, claim)
+
+        network.later(0.001, arrive)
+        answers: list[Any] = await network.answer(call)
+        return answers
+
+    async def hang_up(self) -> None:
+        """Do nothing: there is no connection."""
+
+    aclose = hang_up
+
+
 class _RemotePipeline:
     def __init__(self, commands: Any, call: Callable[[str, Callable[[], Any]], Awaitable[Any]]) -> None:
         self._commands = commands
@@ -207,8 +251,9 @@ class SimulatedQueue(JobQueue):
     """The real queue; only its sets of ids come in an order that is the same in every interpreter."""
 
     def __init__(self, server: RedisServer, process: Process) -> None:
+        line: Any = RemoteLine(server, process)
         client: Any = RemoteRedis(server, process)
-        super().__init__(client, client, process.worker_id)
+        super().__init__(line, client, process.worker_id)
 
     async def renew(self, job_ids: Any) -> Renewal:
         """See `JobQueue.renew`."""

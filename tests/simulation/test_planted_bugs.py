@@ -77,12 +77,12 @@ def hear_no_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a worker that drains forget what it popped."""
+    """Let a worker that drains forget what it took."""
 
-    async def put_back(queue: JobQueue, popped: bytes) -> None:
+    async def give_back(queue: JobQueue, job_ids: list[str]) -> None:
         return None
 
-    monkeypatch.setattr(JobQueue, "put_back", put_back)
+    monkeypatch.setattr(JobQueue, "give_back", give_back)
 
 
 def share_the_last_try(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,12 +92,14 @@ def share_the_last_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 BUGS: Final[dict[str, Plant]] = {
     "a claim takes a lease that somebody holds": in_script("CLAIM", "'NX', ", ""),
-    "a claim ignores that a job is cancelled": in_script("CLAIM", "redis.call('EXISTS', KEYS[3]) == 1", "false"),
+    "a claim ignores that a job is cancelled": in_script(
+        "CLAIM", "redis.call('EXPIRE', ARGV[8]..id, ARGV[3]) == 1", "false"
+    ),
     "a claim counts no attempt": in_script("CLAIM", "mine and 0 or 1", "0"),
     "a sweep finds nothing": in_script("SWEEP", "if not waiting[id]", "if false and not waiting[id]"),
     "a renewal renews nothing": in_script("RENEW", "redis.call('EXPIRE', KEYS[2 * i - 1], ARGV[2])", ""),
-    "an acknowledgement forgets the attempts": in_script("ACKNOWLEDGE", "redis.call('HDEL', KEYS[5], ARGV[1])", ""),
-    "an acknowledgement keeps the job open": in_script("ACKNOWLEDGE", "redis.call('ZREM', KEYS[4], ARGV[1])", ""),
+    "an acknowledgement forgets the attempts": in_script("ACKNOWLEDGE", "redis.call('HDEL', KEYS[2], id)", ""),
+    "an acknowledgement keeps the job open": in_script("ACKNOWLEDGE", "redis.call('ZREM', KEYS[1], id)", ""),
     "an acknowledgement comes before the write": acknowledge_before_the_write,
     "a write has no condition": write_without_conditions,
     "a job that is taken over begins anew": begin_anew,

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from unittest.mock import MagicMock
 
 import anyio
 import pytest
@@ -101,14 +102,14 @@ def test_while_a_job_runs_nobody_can_stop_it(loop: VirtualLoop) -> None:
         queue = Queue()
         queue.stop = True
         worker = IdleWorker(queue, 0.01)
-        worker.jobs._tasks.add(scope := anyio.CancelScope())
+        worker.jobs._tasks["one"] = MagicMock(anyio.TaskHandle)
         worker.services.idle.begin()
         with anyio.move_on_after(100) as patience:
             await worker.closing.closed()
         assert patience.cancelled_caught
         assert queue.asked == 0
         worker.services.idle.end(30)
-        worker.jobs._tasks.remove(scope)
+        del worker.jobs._tasks["one"]
         assert (await worker.closing.closed()).reason == "asked"
 
     loop.run(live())

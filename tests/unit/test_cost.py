@@ -20,6 +20,7 @@ from router_lambda.queue import Queue
 from tests.fakes import FakeEngine, MemoryStore, make_job
 from worker.engine import Delta, Step
 from worker.health import Health
+from worker.line import Line
 from worker.queue import JobQueue
 from worker.run import Run, Services
 
@@ -85,10 +86,10 @@ def with_the_daemon(tokens: int) -> int:
     async def run() -> None:
         gate = store.gate = anyio.Event()
         blocking, commands = (fakeredis.FakeAsyncRedis(server=server) for _ in range(2))
-        queue = JobQueue(blocking, commands, "one")
+        queue = JobQueue(Line(blocking), commands, "one")
         services = Services(Talker(tokens, gate.set), queue, store, Health())
-        await queue.pop()
-        await Run(job.id, await queue.claim(job.id), services).finish()
+        ((_, claim),) = (await queue.take(1, wait=False)).claims
+        await Run(job.id, claim, services).finish()
         await queue.aclose()
 
     calls = calls_in(run)

@@ -15,14 +15,15 @@ import structlog
 from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
-from router_lambda.job import reply_key
+from router_lambda.job import is_job_id, reply_key
 from tests.fakes import FakeEngine, MemoryStore, make_job
 from worker import jobs as jobs_module
 from worker.admission import MAX_ATTEMPTS
 from worker.errors import QueueUnavailable
 from worker.health import Health
 from worker.jobs import Jobs
-from worker.queue import Claim, JobQueue, Renewal
+from worker.lua import LEASE_SECONDS
+from worker.queue import POP_SECONDS, Claim, Claimed, JobQueue, Renewal
 from worker.run import Services
 
 
@@ -31,12 +32,12 @@ class ScriptedQueue(JobQueue):
 
     def __init__(self, *popped: bytes | Exception) -> None:
         self.popped: list[bytes | Exception] = list(popped)
-        self.put: list[bytes] = []
-        self.forgotten: list[bytes] = []
+        self.given_back: list[str] = []
         self.released: list[str] = []
         self.acknowledged: list[str] = []
         self.claims: list[str] = []
-        self.unanswered_claims: list[Exception] = []
+        self.takes: list[tuple[int, bool, list[str] | None]] = []
+        self.unanswered: list[tuple[str, Claim]] = []
         self.lost: set[str] = set()
         self.free: set[str] = set()
         self.retaken: list[str] = []
@@ -47,24 +48,26 @@ class ScriptedQueue(JobQueue):
         self.traces: dict[str, str] = {}
         self.attempts: dict[str, int] = {}
 
-    async def pop(self) -> bytes | None:
-        """Return the next id, or nothing."""
+    async def take(self, room: int, *, wait: bool = True, unknown_to: Iterable[str] | None = None) -> Claimed:
+        """Grant the next ids, as many as there is room for; after a call without an answer, what that had granted."""
         await anyio.lowlevel.checkpoint()
-        if not self.popped:
-            return None
-        found = self.popped.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        self.takes.append((room, wait, None if unknown_to is None else sorted(unknown_to)))
+        claims, self.unanswered = self.unanswered, []
+        while self.popped and len(claims) < room:
+            found = self.popped.pop(0)
+            if isinstance(found, Exception):
+                self.unanswered = claims
+                raise found
+            claims.append(self._claim_of(found))
+        return Claimed(claims, len(self.popped))
 
-    async def claim(self, job_id: str, *, again: bool = False) -> Claim:
-        """Grant every claim, those that are not answered too."""
+    def _claim_of(self, popped: bytes) -> tuple[str, Claim]:
+        job_id = popped.decode("ascii", "replace")
+        if not is_job_id(job_id):
+            return job_id, Claim("bad")
         self.claims.append(job_id)
-        if self.unanswered_claims:
-            raise self.unanswered_claims.pop(0)
-        assert again == (self.claims.count(job_id) > 1)
         job = make_job(id=job_id, traceparent=self.traces.get(job_id), prompt="Hello")
-        return Claim("run", self.attempts.get(job_id, 1), 0.0, job.to_json().encode())
+        return job_id, Claim("run", self.attempts.get(job_id, 1), 0.0, job.to_json().encode(), math.inf)
 
     async def acknowledge(self, job_id: str) -> bool:
         """Note it."""
@@ -76,13 +79,9 @@ class ScriptedQueue(JobQueue):
         self.released.append(job_id)
         return True
 
-    async def put_back(self, popped: bytes) -> None:
+    async def give_back(self, job_ids: list[str]) -> None:
         """Note it."""
-        self.put.append(popped)
-
-    async def forget(self, popped: bytes) -> None:
-        """Note it."""
-        self.forgotten.append(popped)
+        self.given_back += job_ids
 
     async def renew(self, job_ids: Iterable[str]) -> Renewal:
         """Report the leases that the test takes away or lets run out."""
@@ -183,7 +182,7 @@ async def test_a_drain_lets_running_jobs_finish() -> None:
         await until(lambda: consumer.jobs.running == 2)
         consumer.queue.popped.append(late)
         consumer.jobs.drain()
-        await until(lambda: consumer.queue.put == [late])
+        await until(lambda: consumer.queue.given_back == [late.decode()])
         consumer.go.set()
     assert len(consumer.queue.acknowledged) == 2
 
@@ -217,13 +216,13 @@ async def test_past_the_deadline_jobs_hand_themselves_back() -> None:
 
 @pytest.mark.parametrize("junk", [b"", b"not-an-id", b"\xff\xfe", b"5F0C0000-0000-4000-8000-000000000000"])
 async def test_what_names_no_job_is_dropped(junk: bytes) -> None:
-    """It is taken out of the open set, no claim is made, and the next job runs."""
+    """Nothing is done for it, and the next job runs."""
     good = ids(1)[0]
     consumer = Consumer(ScriptedQueue(junk, good))
     consumer.go.set()
     async with consuming(consumer):
         await until(lambda: consumer.queue.acknowledged)
-    assert (consumer.queue.forgotten, consumer.queue.claims) == ([junk], [good.decode()])
+    assert consumer.engine.started == [good.decode()]
 
 
 async def test_redis_away_is_noted_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,15 +237,17 @@ async def test_redis_away_is_noted_and_waited_for(monkeypatch: pytest.MonkeyPatc
         assert consumer.health.components["redis"] == "ok"
 
 
-async def test_a_job_that_still_runs_here_is_not_claimed_again() -> None:
-    """A second entry of a running job, after a pause longer than its lease, starts nothing."""
+async def test_a_job_that_still_runs_here_is_not_begun_again() -> None:
+    """Its lease ran out in a pause, a sweep found it, and this worker took it: it goes back, and the run goes on."""
     job = ids(1)[0]
-    consumer = Consumer(ScriptedQueue(job, job))
+    consumer = Consumer(ScriptedQueue(job))
     async with consuming(consumer):
-        await until(lambda: not consumer.queue.popped)
         await until(lambda: consumer.jobs.running == 1)
+        consumer.queue.popped.append(job)
+        await until(lambda: consumer.queue.retaken)
         consumer.go.set()
-    assert consumer.queue.claims == [job.decode()]
+    assert consumer.queue.given_back == consumer.queue.retaken == [job.decode()]
+    assert consumer.engine.started == consumer.queue.acknowledged == [job.decode()]
 
 
 async def test_a_lost_lease_stops_the_job_silently(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,27 +371,66 @@ async def test_a_job_that_did_not_finish_does_not_count() -> None:
     assert consumer.jobs.average_seconds is None
 
 
-async def test_a_claim_that_is_not_answered_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis may have granted it: the same worker asks until it knows, and the job runs once."""
+async def test_what_was_granted_without_an_answer_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, without waiting for an id, and for as long as something may still be granted to a dead connection."""
     monkeypatch.setattr(jobs_module, "delays", lambda *_: iter([0.0] * 100))
-    job = ids(1)[0]
-    consumer = Consumer(ScriptedQueue(job, job))
-    consumer.queue.unanswered_claims = [QueueUnavailable("away"), QueueUnavailable("away")]
-    consumer.go.set()
+    running, granted, later = ids(3)
+    consumer = Consumer(ScriptedQueue(running))
+    queue = consumer.queue
     async with consuming(consumer):
-        await until(lambda: consumer.queue.acknowledged and not consumer.queue.popped)
-    assert consumer.queue.claims[:3] == [job.decode()] * 3
-    assert consumer.queue.acknowledged == consumer.engine.started
+        await until(lambda: consumer.jobs.running == 1)
+        queue.takes.clear()
+        queue.popped = [granted, QueueUnavailable("away"), later]
+        await until(lambda: consumer.jobs.running == 3)
+        known = sorted([running.decode(), granted.decode(), later.decode()])
+        await until(lambda: queue.takes[-1] == (5, True, known))
+        consumer.now += LEASE_SECONDS + POP_SECONDS
+        await until(lambda: queue.takes[-1] == (5, True, None))
+        consumer.go.set()
+    assert (7, False, [running.decode()]) in queue.takes
+    assert consumer.engine.started == [job.decode() for job in (running, granted, later)]
 
 
-async def test_a_drain_does_not_wait_for_a_claim_to_be_answered() -> None:
-    """The id is still open, so that a sweep finds it."""
-    consumer = Consumer(ScriptedQueue(*ids(1)))
-    consumer.queue.unanswered_claims = [QueueUnavailable("away")] * 1_000_000
+async def test_a_drain_does_not_wait_for_an_answer() -> None:
+    """What was granted is still open, so that a sweep finds it."""
+    consumer = Consumer(ScriptedQueue(*[QueueUnavailable("away")] * 1_000_000))
     async with consuming(consumer):
-        await until(lambda: consumer.queue.claims)
+        await until(lambda: consumer.queue.takes)
     assert (consumer.queue.released, consumer.engine.started) == ([], [])
     assert consumer.health.components["redis"] == "away"
+
+
+async def test_while_more_wait_nobody_waits_for_them() -> None:
+    """An id is waited for only if the last look found none that still waits."""
+    consumer = Consumer(ScriptedQueue(*ids(5)), limit=2)
+    consumer.go.set()
+    async with consuming(consumer):
+        await until(lambda: len(consumer.queue.acknowledged) == 5)
+    waits = [wait for _, wait, _ in consumer.queue.takes]
+    assert waits[0]
+    assert True not in waits[1 : waits.index(True, 1)]
+    assert waits.index(True, 1) >= 3
+
+
+async def test_a_job_whose_reply_is_final_leaves_its_place_at_once() -> None:
+    """The next one does not wait until Redis is told of it."""
+    first, second = ids(2)
+    consumer = Consumer(ScriptedQueue(first, second), limit=1)
+    told = anyio.Event()
+
+    async def acknowledge(job_id: str) -> bool:
+        await told.wait()
+        consumer.queue.acknowledged.append(job_id)
+        return True
+
+    consumer.queue.acknowledge = acknowledge  # type: ignore[method-assign]
+    consumer.go.set()
+    async with consuming(consumer):
+        await until(lambda: len(consumer.engine.started) == 2)
+        assert consumer.queue.acknowledged == []
+        assert not consumer.jobs.is_idle
+        told.set()
+    assert sorted(consumer.queue.acknowledged) == sorted(consumer.engine.started)
 
 
 async def test_a_lease_that_ran_out_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

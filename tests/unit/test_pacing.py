@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from worker.pacing import MIN_INTERVAL_SECONDS, SMOOTH_BYTES, Pacing
+from worker.pacing import LARGE_BYTES, LARGEST_SHARE, MIN_INTERVAL_SECONDS, SMOOTH_BYTES, Pacing, step
 
 
 def snapshot_sizes(first: int, final: int, step: int, seconds_per_step: float) -> list[int]:
@@ -34,24 +34,35 @@ def test_short_replies_are_smooth() -> None:
     assert max(after - before for before, after in itertools.pairwise(sizes)) <= 168
 
 
-@pytest.mark.parametrize("final", [2_000, 20_000, 200_000, 2_000_000, 20_000_000])
-def test_snapshots_cost_at_most_twice_the_final_document_and_a_constant(final: int) -> None:
-    """The bound that the module states holds for every size."""
-    total = sum(snapshot_sizes(450, final, step=4, seconds_per_step=1.0))
-    assert total <= 2 * final + SMOOTH_BYTES * math.log(final / 450)
+def test_long_replies_lack_at_most_an_eighth() -> None:
+    """Of a chat answer of 2,048 tokens at 20 a second no snapshot is more than 12 s away from the next."""
+    sizes = snapshot_sizes(370, 370 + 2_048 * 6, step=6, seconds_per_step=0.05)
+    steps = [after - before for before, after in itertools.pairwise(sizes)]
+    assert all(grown <= size * LARGEST_SHARE + 6 for size, grown in zip(sizes, steps, strict=False))
+    assert max(steps) / 6 * 0.05 <= 12
+
+
+@pytest.mark.parametrize("first", [220, 450, 5_000])
+@pytest.mark.parametrize("grain", [1, 40, 10_000])
+def test_snapshots_cost_what_the_module_states(first: int, grain: int) -> None:
+    """Both bounds hold for every size, also for a reply that ends with a token that brought one more snapshot."""
+    total = 0
+    for final in snapshot_sizes(first, 5_000_000, step=grain, seconds_per_step=1.0):
+        total += final
+        assert total <= 9 * final + SMOOTH_BYTES
+        assert total <= 2 * final + LARGE_BYTES * (11 + math.log2(final / LARGE_BYTES))
 
 
 def test_large_documents_cost_twice_themselves() -> None:
-    """From a megabyte on the constant does not show any more."""
+    """From some megabytes on the constants do not show any more."""
     final = 20_000_000
     assert sum(snapshot_sizes(450, final, step=40, seconds_per_step=1.0)) <= 2.05 * final
 
 
 def test_intervals_grow() -> None:
-    """Each step is longer than the one before, up to the grain of the tokens."""
-    sizes = snapshot_sizes(450, 500_000, step=4, seconds_per_step=1.0)
-    steps = [after - before for before, after in itertools.pairwise(sizes)]
-    assert all(later >= earlier - 4 for earlier, later in itertools.pairwise(steps))
+    """No step is shorter than that of a smaller document, and none jumps where one rule takes over from another."""
+    steps = [step(size) for size in range(1, 500_000)]
+    assert all(0 <= later - earlier <= 1 + 1e-9 for earlier, later in itertools.pairwise(steps))
 
 
 def test_fast_tokens_wait_for_the_shortest_interval() -> None:

@@ -17,6 +17,7 @@ from worker.admission import MAX_ATTEMPTS
 from worker.errors import EngineDied
 from worker.health import Health
 from worker.jobs import Jobs
+from worker.line import Line
 from worker.queue import JobQueue
 from worker.run import Services
 
@@ -42,7 +43,7 @@ class PoisonedEngine(FakeEngine):
 async def live(server: fakeredis.FakeServer, store: MemoryStore, poison: Job, number: int) -> PoisonedEngine:
     """Run one life of a worker, until its engine dies or nothing is open any more."""
     blocking, commands = (fakeredis.FakeAsyncRedis(server=server) for _ in range(2))
-    queue = JobQueue(blocking, commands, f"life-{number}")
+    queue = JobQueue(Line(blocking), commands, f"life-{number}")
     engine = PoisonedEngine()
     engine.poison, engine.before_step = poison.id, engine.mind
     jobs = Jobs(Services(engine, queue, store, Health()), limit=16)

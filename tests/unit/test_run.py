@@ -22,6 +22,7 @@ from worker import run as run_module
 from worker.admission import MAX_ATTEMPTS
 from worker.errors import EngineDied, JobRejected
 from worker.health import Health
+from worker.line import Line
 from worker.queue import JobQueue
 from worker.run import Run, Services
 
@@ -38,7 +39,7 @@ class World:
     def __post_init__(self) -> None:
         self.redis = fakeredis.FakeRedis(server=self.server)
         blocking, commands = (fakeredis.FakeAsyncRedis(server=self.server) for _ in range(2))
-        self.queue = JobQueue(blocking, commands, "one")
+        self.queue = JobQueue(Line(blocking), commands, "one")
         self.services = Services(self.engine, self.queue, self.store, self.health)
 
     def enqueue(self, **changed: Any) -> Job:
@@ -48,9 +49,9 @@ class World:
         return job
 
     async def claimed(self, job_id: str) -> Run:
-        """Pop and claim."""
-        await self.queue.pop()
-        claim = await self.queue.claim(job_id)
+        """Take the job that waits."""
+        ((found, claim),) = (await self.queue.take(1, wait=False)).claims
+        assert found == job_id
         return Run(job_id, claim, self.services)
 
     async def run(self, job_id: str) -> None:

@@ -108,3 +108,21 @@ def test_the_start_does_not_wait_for_the_answers(
     assert clock.now <= NOW + INVOCATION_SECONDS
     assert len(replies.answered) == (INVOCATION_SECONDS - SLOWEST_SECONDS) // replies.seconds + 1
     assert client.zcard(QUEUE_OPEN) == 11 - len(replies.answered)
+
+
+def test_a_long_queue_is_seen_to_its_end(
+    waker: Waker, client: fakeredis.FakeRedis, clock: Clock, replies: Replies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those at its head are overdue, one far behind them can be run, and the last is cancelled."""
+    monkeypatch.setattr("router_lambda.queue.LOOK_IDS", 2)
+    jobs = [JOB, *map(numbered_job, range(1, 8))]
+    for job in jobs[1:]:
+        Queue(client).enqueue(job)
+    for job in jobs[:6]:
+        expire(client, job.id)
+    Queue(client).cancel(jobs[7].id, jobs[7].sub)
+
+    assert call(waker, clock) == "started"
+
+    assert [job.id for job, _ in replies.answered] == [job.id for job in (*jobs[:6], jobs[7])]
+    assert client.zrange(QUEUE_OPEN, 0, -1) == [jobs[6].id.encode()]
