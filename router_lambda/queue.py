@@ -139,6 +139,15 @@ def closing_at(now: float, left_ms: int) -> float | None:
     return now - CLOSING_SECONDS + left_ms / 1e3 if left_ms > 0 else None
 
 
+_PLACE = (
+    "local place = function(KEYS) " + ENQUEUE_LUA + """ end
+local result = place({KEYS[1], KEYS[2], KEYS[3], KEYS[6]})
+if type(result) == 'table' and result.err then return result end
+return {result, redis.call('LLEN', KEYS[3]), redis.call('PTTL', KEYS[4]), redis.call('GET', KEYS[5])}
+"""
+)
+
+
 class Queue:
     """The queue behind `client`. Every method raises `QueueUnavailable` when Redis cannot do it now."""
 
@@ -146,6 +155,7 @@ class Queue:
         self._client = client
         self._clock = clock
         self._withdraw = client.register_script(WITHDRAW_LUA)
+        self._enqueue = client.register_script(_PLACE)
         self._cancel = client.register_script(CANCEL_LUA)
         self._close = client.register_script(CLOSE_LUA)
         self._take_overdue = client.register_script(TAKE_OVERDUE_LUA)
@@ -189,12 +199,10 @@ class Queue:
         Returns what the script said, how many jobs wait, and the life of `gpu:closing` in ms.
         """
         most = self._capacity.most_waiting()
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.eval(ENQUEUE_LUA, len(keys), *keys, job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most)
-        pipeline.llen(QUEUE_READY)
-        pipeline.pttl(GPU_CLOSING)
-        pipeline.get(self._worker)
-        result, waiting, closing_ms, heartbeat = pipeline.execute()
+        result, waiting, closing_ms, heartbeat = self._enqueue(
+            keys=[*keys[:3], GPU_CLOSING, self._worker, *keys[3:]],
+            args=[job.id, job.to_json(), job.enqueued_at, JOB_TTL_SECONDS, most],
+        )
         capacity = Capacity.from_heartbeat(heartbeat)
         self._capacity = capacity if capacity.is_awake else self._find_worker()
         return result, waiting, closing_ms

@@ -73,6 +73,8 @@ class Publisher:
     def begin(self, tasks: TaskGroup) -> None:
         """Take snapshots in a task of `tasks`, once there is something to show."""
         self._tasks = tasks
+        if self._grown.is_set():
+            self.grown()
 
     def grown(self) -> None:
         """Say that the document has changed; wakes `snapshots` only if that is worth one."""

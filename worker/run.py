@@ -191,14 +191,22 @@ class Run:
         return turns.alone() if self._claim.attempt >= MAX_ATTEMPTS else turns.together()
 
     async def _stream(self, streams: list[AsyncGenerator[Step, None]]) -> None:
-        """Collect what the engine says while the snapshots go out beside it."""
+        """Collect what the engine says while the snapshots go out beside it.
+
+        A stream that is alone, as nearly all are, is begun here: its request reaches the engine before anything else is
+        set up. It goes on in a task of its own, as each token would have to pass through all that this one is amid.
+        """
+        if len(streams) == 1:
+            first = await anext(streams[0], None)
+            if first is None:
+                return
+            self._add(first)
         self._unfinished = len(streams)
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 self._publisher.begin(tasks)
                 for stream in streams:
-                    # In a task of its own: every token would have to pass through all that this one is in the midst of.
                     tasks.start_soon(self._follow, stream, name=f"stream of {self.id}")
         except* Exception as group:  # noqa: BLE001 - only unwraps it
             failure = _first(group)
@@ -208,12 +216,15 @@ class Run:
     async def _follow(self, stream: AsyncGenerator[Step, None]) -> None:
         async with aclosing(stream) as steps:
             async for step in steps:
-                self._services.pulse.beat()
-                self._reply.add(step, self._clock())
-                self._publisher.grown()
+                self._add(step)
         self._unfinished -= 1
         if self._unfinished == 0:
             self._publisher.end()
+
+    def _add(self, step: Step) -> None:
+        self._services.pulse.beat()
+        self._reply.add(step, self._clock())
+        self._publisher.grown()
 
     async def _acknowledge(self) -> None:
         for delay in delays(0.2, 10.0):
