@@ -33,6 +33,9 @@ _SHUTDOWN_SECONDS: Final = 5.0
 _SHOWN_TOKENS: Final = "tlfif_shown_tokens"
 """Name under which a request says how many tokens at the end of its prompt are output of an earlier one."""
 
+_MOST_TOKENS_A_STEP: Final = 8
+"""Tokens that vLLM collects for a step at most: a quarter of a second on a T4, while snapshots are longer apart."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -41,6 +44,7 @@ class VllmEngine:
 
     def __init__(self, llm: Any, model: str) -> None:
         self._llm = llm
+        self._streams = 0
         self.model = model
 
     @classmethod
@@ -58,7 +62,7 @@ class VllmEngine:
         args = {**_prepare_environment(model, overrides), **overrides}
         with imports.lean():
             import vllm.v1.engine.async_llm  # noqa: F401, PLC0415 - see the module's docstring
-            from vllm import AsyncEngineArgs  # noqa: PLC0415
+            from vllm import AsyncEngineArgs, envs  # noqa: PLC0415
 
         imported()
         try:
@@ -76,21 +80,23 @@ class VllmEngine:
         except (RuntimeError, ValueError) as error:
             raise EngineDied(f"vLLM did not start: {error}") from error
         _let_others_in(llm.engine_core)
+        envs.enable_envs_cache()  # as the engine core does by itself; else one is read anew for every token
         engine = cls(llm, config.model_config.served_model_name)
         await engine._warm_up()
         return engine
 
     async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
         """Stream a job; see `Engine.generate`."""
-        with _translated():
+        with _translated(), self._streaming() as tokens_a_step:
             prompt = await self._render(job)
-            async with aclosing(self._llm.generate(prompt, _sampling(job.params), request_id=job.id)) as outputs:
+            sampling = _sampling(job.params, tokens_a_step)
+            async with aclosing(self._llm.generate(prompt, sampling, request_id=job.id)) as outputs:
                 async for output in outputs:
                     yield _step(output)
 
     async def resume(self, job: Job, index: int, shown: str, spent: int) -> AsyncGenerator[Step, None]:
         """Stream the rest of a choice; see `Engine.resume`."""
-        with _translated():
+        with _translated(), self._streaming() as tokens_a_step:
             prompt = (await self._render(job))["prompt_token_ids"]
             tokens = continuation.shown_tokens(self._llm.get_tokenizer(), prompt, shown)
             if tokens is None:
@@ -99,7 +105,7 @@ class VllmEngine:
             if params is None or len(prompt) + len(tokens) >= self._llm.model_config.max_model_len:
                 yield Step(len(prompt), [Delta(index, "", 0, "length")])
                 return
-            sampling = _sampling(params)
+            sampling = _sampling(params, tokens_a_step)
             if sampling.structured_outputs is not None:
                 sampling.extra_args = {_SHOWN_TOKENS: len(tokens)}
             (rest,) = await self._llm.renderer.render_cmpl_async([{"prompt_token_ids": [*prompt, *tokens]}])
@@ -108,6 +114,20 @@ class VllmEngine:
                 async for output in outputs:
                     step = _step(output)
                     yield Step(len(prompt), [replace(delta, index=index) for delta in step.deltas])
+
+    @contextmanager
+    def _streaming(self) -> Iterator[int]:
+        """Count one more stream; give the tokens that vLLM collects for a step of it, after the first one.
+
+        Each step of each stream wakes a task of its own. Alone, a stream has a step for every token. The more there
+        are, the longer each waits for its next snapshot, which shows whatever has come by then
+        (docs/adr/ADR-2026-11-25-several-tokens-a-step.md).
+        """
+        self._streams += 1
+        try:
+            yield min(self._streams, _MOST_TOKENS_A_STEP)
+        finally:
+            self._streams -= 1
 
     def count_tokens(self, text: str) -> int:
         """Return the length of a text; see `Engine.count_tokens`."""
@@ -347,7 +367,7 @@ def _public_name(model: str) -> str:
     return model if not path.exists() else path.stem if path.suffix == ".gguf" else path.name
 
 
-def _sampling(params: Mapping[str, Any]) -> Any:
+def _sampling(params: Mapping[str, Any], tokens_a_step: int = 1) -> Any:
     """Map the contract's parameters, which are named as in the OpenAI chat API, to vLLM's."""
     from vllm import SamplingParams  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
@@ -360,7 +380,7 @@ def _sampling(params: Mapping[str, Any]) -> Any:
         # As OpenAI has it the schema lies under `schema`, beside its name; a bare schema is understood too.
         schema = answer["json_schema"].get("schema", answer["json_schema"])
         mapped["structured_outputs"] = StructuredOutputsParams(json=schema)
-    return SamplingParams(**mapped, output_kind=RequestOutputKind.DELTA)
+    return SamplingParams(**mapped, output_kind=RequestOutputKind.DELTA, stream_interval=tokens_a_step)
 
 
 def _step(output: Any) -> Step:
