@@ -140,7 +140,9 @@ def closing_at(now: float, left_ms: int) -> float | None:
 
 
 _PLACE = (
-    "local place = function(KEYS) " + ENQUEUE_LUA + """ end
+    "local place = function(KEYS) "
+    + ENQUEUE_LUA
+    + """ end
 local result = place({KEYS[1], KEYS[2], KEYS[3], KEYS[6]})
 if type(result) == 'table' and result.err then return result end
 return {result, redis.call('LLEN', KEYS[3]), redis.call('PTTL', KEYS[4]), redis.call('GET', KEYS[5])}

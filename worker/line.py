@@ -1,6 +1,6 @@
 """One connection to Redis that is kept, for one command after another.
 
-The way of every job leads over it twice, and what redis-py's client does around a command, a pool, a task for each
+Every job is taken over it, and what redis-py's client does around a command, a pool, a task for each
 limit of time and its statistics, takes as long as the command itself.
 """
 
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+import time
+from typing import Any, Final
 
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
+
+STALE_SECONDS: Final = 5.0
+"""Time without a command after which a connection is made anew: a server or a router in between may have dropped it."""
 
 
 class Line:
@@ -23,6 +27,7 @@ class Line:
         self._client = client
         self._connection: AbstractConnection | None = None
         self._limit: float | None = None
+        self._used_at = 0.0
 
     async def ask(self, *commands: tuple[Any, ...], within: float) -> list[Any]:
         """Send commands together and return their answers, errors of Redis among them.
@@ -32,14 +37,18 @@ class Line:
         Raises:
             TimeoutError: not all answers within so many seconds, not counting those for connecting.
         """
+        if time.monotonic() - self._used_at > STALE_SECONDS:
+            await self.hang_up()
         connection = self._connection or await self._connect()
         try:
             async with asyncio.timeout(within):
                 await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _answer(connection) for _ in commands]
+                answers = [await _answer(connection) for _ in commands]
         except BaseException:
             await self.hang_up()
             raise
+        self._used_at = time.monotonic()
+        return answers
 
     async def aclose(self) -> None:
         """Close the connection and its client, for good."""

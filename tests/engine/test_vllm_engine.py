@@ -216,6 +216,27 @@ async def test_sixteen_jobs_at_once_say_what_each_says_alone(engine: VllmEngine)
     assert engine.unfinished == 0
 
 
+async def test_a_job_alone_gets_every_token_by_itself(engine: VllmEngine) -> None:
+    """And the next one does, too, once those beside it have ended."""
+    for _ in range(2):
+        told = await ask(engine, prompt="Count to thirty.", params={"max_tokens": 20})
+        assert [delta.tokens for delta in told.deltas] == [1] * 20
+        await asyncio.gather(*(ask(engine, prompt="Hello", params={"max_tokens": 2}) for _ in range(4)))
+
+
+async def test_jobs_beside_each_other_get_several_tokens_a_step(engine: VllmEngine) -> None:
+    """The first one at once, then as many as jobs were there when it began, at most eight; nothing is left out."""
+    asked: dict[str, Any] = {"prompt": "Count to thirty.", "params": {"max_tokens": 40, "logprobs": 1}}
+    together = await asyncio.gather(*(ask(engine, **asked) for _ in range(10)))
+    steps = [[delta.tokens for delta in told.deltas] for told in together]
+    assert [each[0] for each in steps] == [1] * 10
+    assert [max(each) for each in steps] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
+    for told in together:
+        assert (told.tokens(), told.reason()) == (40, "length")
+        assert [len(delta.logprobs or ()) for delta in told.deltas] == [delta.tokens for delta in told.deltas]
+        assert "".join(entry["token"] for delta in told.deltas for entry in delta.logprobs or ()) == told.text()
+
+
 @pytest.mark.parametrize("text", ["Grüße aus Köln", "日本の首都は東京です", "👩‍👩‍👧‍👦🎉🏳️‍🌈", "مرحبا", "नमस्ते"])
 async def test_no_character_is_ever_split(engine: VllmEngine, text: str) -> None:
     """Every piece of a non-ASCII answer is whole characters, though its tokens are not."""

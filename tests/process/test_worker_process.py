@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -50,8 +51,10 @@ def test_1_a_working_life(around: Surroundings, tmp_path: Path) -> None:
         assert health["pid"] == worker.popen.pid
 
         around.redis.rpush("queue:ready", b"\xff\xfe", "not-an-id")
-        malformed = around.enqueue(prompt="a secret prompt")
-        around.redis.set(job_key(malformed.id), b'{"prompt": ')
+        malformed = str(uuid4())
+        around.redis.set(job_key(malformed), b'{"prompt": "a secret prompt')
+        around.redis.zadd("queue:open", {malformed: time.time()})
+        around.redis.rpush("queue:ready", malformed)
         good = [around.enqueue(prompt=f"a secret prompt {number}", params={"max_tokens": 20}) for number in range(16)]
         too_long = around.enqueue(prompt="x" * 3_000)
         # vLLM warns of such a temperature, in the middle of the job.

@@ -164,6 +164,8 @@ def test_13_redis_is_slow_or_loads(around: Surroundings, own_redis: RedisServer,
             assert (reply["status"], reply["attempt"]) == ("done", 1)
             proxy.delay_seconds = 0.0
             proxy.canned = LOADING
+            health(worker, "degraded", "redis does not answer")
+            wait_for(lambda: around.redis.info("clients")["blocked_clients"] == 0)  # the last BLPOP that got through
             waits = around.enqueue(params=SHORT)
             health(worker, "degraded", "redis does not answer")
             assert around.reply(waits.id) is None
