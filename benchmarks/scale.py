@@ -211,7 +211,7 @@ def _notes(many: int) -> list[str]:
     usual = Capacity(is_awake=True)
     usually = f"{usual.slots} slots and {usual.job_seconds:g} s a job"
     return [
-        f"PING is what a round trip takes anyway: “{ENQUEUE}” has two of them, “{TAKE}” three.",
+        f"PING is what a round trip takes anyway: “{ENQUEUE}” and “{TAKE}” have two of them each.",
         f"“{SWEEP}” and “{OVERDUE}” are timed by Redis itself, which answers nobody meanwhile.",
         f"“{WORKERS}” is many short commands, by `GET /status`, and by `POST /infer` while no worker is awake.",
         f"Each worker sweeps every {SWEEP_SECONDS:g} s; the waker looks for overdue jobs once a minute.",

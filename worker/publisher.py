@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from itertools import count
 from secrets import token_hex
 from typing import Final, TypeVar
 
@@ -27,6 +28,10 @@ FIRST_RETRY_SECONDS: Final = 0.2
 LONGEST_RETRY_SECONDS: Final = 10.0
 
 T = TypeVar("T")
+
+_PROCESS: Final = token_hex(16)
+_runs: Final = count()
+"""Together they name a run, so that it knows its own writes: no other process has the first, no other run both."""
 
 _WRITTEN: Final = {
     kind: (metrics.REPLY_WRITES.labels(kind, "ok"), metrics.REPLY_BYTES.labels(kind)) for kind in ("snapshot", "final")
@@ -59,7 +64,7 @@ class Publisher:
         self._lease = lease
         self._etag: str | None = None
         self._clock = clock
-        self._writer = token_hex(16)
+        self._writer = f"{_PROCESS}-{next(_runs)}"
         self._pacing = Pacing()
         self._tasks: TaskGroup | None = None
         self._grown = asyncio.Event()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha1
 from math import inf
@@ -121,6 +120,7 @@ class JobQueue:
         self._sweep = commands.register_script(lua.SWEEP)
         self._begin = commands.register_script(lua.BEGIN)
         self._close = commands.register_script(lua.CLOSE)
+        self._translated = _Translated(self._look_up_anew)
         self._ended = _Ended()
         self._telling = asyncio.Lock()
 
@@ -149,10 +149,10 @@ class JobQueue:
 
         To be shielded from cancellation, after which what was taken would have to be waited for.
         """
-        async with self._translated():
+        async with self._translated:
             if not wait:
                 return await self._claim(b"", room, unknown_to)
-            asked_at = time.monotonic() + POP_SECONDS
+            asked_at = time.monotonic()
             pop = ("BLPOP", QUEUE_READY, POP_SECONDS)
             popped, said = await self._line.ask(
                 pop, self._claiming(b"?", room, unknown_to), within=POP_SECONDS + ANSWER_SECONDS
@@ -164,10 +164,11 @@ class JobQueue:
                     raise answer
             claimed = Claimed.said(said, asked_at)
             if popped and popped[1] not in (each[0] for each in said[1]):
-                if len(claimed.claims) == room:
+                left = room - len(claimed.claims)
+                if left < 1:
                     await self._commands.lpush(QUEUE_READY, popped[1])
                 else:
-                    others = await self._claim(popped[1], room - len(claimed.claims), unknown_to)
+                    others = await self._claim(popped[1], left, None)
                     claimed = Claimed(claimed.claims + others.claims, others.waiting)
         return claimed
 
@@ -191,14 +192,14 @@ class JobQueue:
 
     async def give_back(self, job_ids: list[str]) -> None:
         """Undo a `take` of jobs that are not begun."""
-        async with self._translated():
+        async with self._translated:
             await self._give_back(keys=[QUEUE_READY, QUEUE_ATTEMPTS], args=[self._worker_id, lease_key(""), *job_ids])
 
     async def renew(self, job_ids: Iterable[str]) -> Renewal:
         """Renew the leases of running jobs that this worker holds, and say which it does not."""
         ids = list(job_ids)
         keys = [key for job_id in ids for key in (lease_key(job_id), job_key(job_id))]
-        async with self._translated():
+        async with self._translated:
             lists = await self._renew(keys=keys, args=[self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS, *ids])
         lost, free = ({job_id.decode() for job_id in found} for found in lists)
         return Renewal(lost, free)
@@ -209,7 +210,7 @@ class JobQueue:
         A Redis that came back empty is told of the claimed job anew, so that it is found should this worker die.
         """
         keys = [lease_key(job_id), job_key(job_id), QUEUE_OPEN]
-        async with self._translated():
+        async with self._translated:
             state = await self._retake(keys=keys, args=[job_id, self._worker_id, lua.LEASE_SECONDS, JOB_TTL_SECONDS])
             if state == b"unknown" and claim.payload:
                 await self._restore(job_id, claim)
@@ -227,7 +228,7 @@ class JobQueue:
     async def cancelled(self, job_ids: Iterable[str]) -> set[str]:
         """Return those of the ids whose owners want them cancelled."""
         ids = list(job_ids)
-        async with self._translated():
+        async with self._translated:
             marks = await self._commands.mget([cancel_key(job_id) for job_id in ids])
         return {job_id for job_id, mark in zip(ids, marks, strict=True) if mark is not None}
 
@@ -254,7 +255,7 @@ class JobQueue:
             await asyncio.sleep(0)  # for whatever else ends in this round of the event loop
             async with self._telling:
                 self._ended = _Ended()
-                async with self._translated():
+                async with self._translated:
                     batch.refused = await self._acknowledge(
                         keys=[QUEUE_OPEN, QUEUE_ATTEMPTS], args=[self._worker_id, *_PREFIXES, *batch.ids]
                     )
@@ -267,7 +268,7 @@ class JobQueue:
 
     async def release(self, job_id: str) -> bool:
         """Hand a job back unfinished; `False` when its lease is somebody else's by now."""
-        async with self._translated():
+        async with self._translated:
             keys = [lease_key(job_id), QUEUE_READY]
             return bool(await self._release(keys=keys, args=[job_id, self._worker_id]))
 
@@ -277,14 +278,14 @@ class JobQueue:
         The `first` sweep of a worker's life also ends the leases that an earlier life under the same id left.
         """
         keys = [QUEUE_OPEN, QUEUE_READY, QUEUE_ATTEMPTS, worker_key(self._worker_id)]
-        async with self._translated():
+        async with self._translated:
             return int(
                 await self._sweep(keys=keys, args=[lease_key(""), self._worker_id if first else "", lua.SWEEP_SLACK])
             )
 
     async def ping(self) -> None:
         """See whether Redis answers."""
-        async with self._translated():
+        async with self._translated:
             await self._commands.ping()
 
     async def begin(self, heartbeat: str, life: int) -> float | None:
@@ -293,25 +294,25 @@ class JobQueue:
         Returns when somebody asked for the start, in Unix seconds, `None` if nobody did, as after a crash.
         """
         keys = [worker_key(self._worker_id), GPU_WAKING, GPU_CLOSING, GPU_BOOTING, GPU_BOOTS]
-        async with self._translated():
+        async with self._translated:
             started = await self._begin(keys=keys, args=[heartbeat, life, time.time(), BOOTS_KEPT])
         return float(started) if started else None
 
     async def beat(self, heartbeat: str, life: int) -> None:
         """Show this worker's heartbeat for `life` seconds."""
-        async with self._translated():
+        async with self._translated:
             await self._commands.set(worker_key(self._worker_id), heartbeat, ex=life)
 
     async def note_phases(self, phases: str) -> None:
         """Keep what the phases of this worker's boot took, as JSON, with those of the last boots."""
-        async with self._translated(), self._commands.pipeline(transaction=True) as step:
+        async with self._translated, self._commands.pipeline(transaction=True) as step:
             step.lpush(GPU_PHASES, phases)
             step.ltrim(GPU_PHASES, 0, BOOTS_KEPT - 1)
             await step.execute()
 
     async def is_stop_wanted(self) -> bool:
         """Tell whether somebody wants the GPU to stop once nothing runs."""
-        async with self._translated():
+        async with self._translated:
             return bool(await self._commands.exists(GPU_STOP))
 
     async def close(self, heartbeat: str, life: int) -> bool:
@@ -320,7 +321,7 @@ class JobQueue:
         After a call that got no answer it may be closed all the same; the next call says so, or opens it again.
         """
         own = worker_key(self._worker_id)
-        async with self._translated():
+        async with self._translated:
             others = [key async for key in self._commands.scan_iter(match=worker_key("*"), count=1_000)]
             keys = [QUEUE_OPEN, QUEUE_READY, GPU_CLOSING, GPU_STOP, GPU_WAKING, own]
             keys += sorted(key.decode() for key in others if key != own.encode())
@@ -328,7 +329,7 @@ class JobQueue:
 
     async def withdraw(self) -> None:
         """Take this worker's heartbeat away."""
-        async with self._translated():
+        async with self._translated:
             await self._commands.delete(worker_key(self._worker_id))
 
     async def aclose(self) -> None:
@@ -336,16 +337,27 @@ class JobQueue:
         await self._line.aclose()
         await self._commands.aclose()
 
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (RedisError, TimeoutError, OSError) as error:
+    async def _look_up_anew(self) -> None:
+        """Close the connections that nobody uses now, so that the server's name is looked up again."""
+        await self._line.hang_up()
+        await self._commands.connection_pool.disconnect(inuse_connections=False)
+
+
+class _Translated:
+    """Raises what went wrong with Redis as `QueueUnavailable`."""
+
+    def __init__(self, look_up_anew: Callable[[], Awaitable[None]]) -> None:
+        self._look_up_anew = look_up_anew
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (RedisError, TimeoutError, OSError)):
             if "READONLY" in str(error):
                 # A failover has made this server a replica, which keeps its connections: without them the name is
                 # looked up again, and leads to the new primary.
-                await self._line.hang_up()
-                await self._commands.connection_pool.disconnect(inuse_connections=False)
+                await self._look_up_anew()
             raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
 
 

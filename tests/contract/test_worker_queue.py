@@ -297,6 +297,18 @@ async def test_what_was_granted_without_an_answer_is_handed_over(side: Side) -> 
     assert (await side.one.take(8, wait=False, unknown_to=everything)).claims == []
 
 
+async def test_what_is_handed_over_is_so_once(side: Side) -> None:
+    """Also when the id that was popped meanwhile has to be asked for by itself, as others wait behind it."""
+    granted, popped, behind = (side.enqueue() for _ in range(3))
+    await claim(side, side.one, granted.id)
+    taken = await side.one.take(8, unknown_to=[])
+    assert [(job_id, each.attempt) for job_id, each in taken.claims] == [
+        (granted.id, 1),
+        (popped.id, 1),
+        (behind.id, 1),
+    ]
+
+
 async def test_one_that_was_granted_and_popped_is_handed_over_once(side: Side) -> None:
     """Redis leased it before the connection broke; its second entry in the ready list starts nothing."""
     job = side.enqueue()
@@ -310,6 +322,7 @@ async def test_one_that_was_granted_and_popped_is_handed_over_once(side: Side) -
 async def test_one_job_is_popped_and_claimed_in_one_go(side: Side) -> None:
     """A worker that waits has its lease, its payload and its attempt as soon as it is queued."""
     taken: list[Claimed] = []
+    await side.one.take(8, wait=False)  # Redis knows the script
 
     async def wait() -> None:
         taken.append(await side.one.take(8))
@@ -317,8 +330,10 @@ async def test_one_job_is_popped_and_claimed_in_one_go(side: Side) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await anyio.sleep(0.1)
+        before = time.monotonic()
         job = side.enqueue()
     ((job_id, claimed),) = taken[0].claims
+    assert claimed.asked_at <= before, "a lease must not be believed to last longer than it does"
     assert (job_id, claimed.state, claimed.attempt, taken[0].waiting) == (job.id, "run", 1, 0)
     assert side.raw.get(lease_key(job.id)) == b"one"
 

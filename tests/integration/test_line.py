@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -84,9 +85,8 @@ async def test_a_connection_that_breaks_is_made_anew(line: Line) -> None:
 
 async def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
     """By the limit for connecting, before anything of ours is sent."""
-    server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(10), "127.0.0.1", 0)
-    line = line_to(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    with pytest.raises((TimeoutError, redis.exceptions.TimeoutError)):
-        await line.ask(("PING",), within=60)
-    await line.aclose()
-    server.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = line_to(f"redis://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises((TimeoutError, redis.exceptions.TimeoutError)):
+            await line.ask(("PING",), within=60)
+        await line.aclose()

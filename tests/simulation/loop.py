@@ -252,7 +252,7 @@ def clocks_of(*packages: str) -> list[FunctionType]:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] not in packages:
             continue
-        for value in vars(module).values():
+        for value in list(vars(module).values()):
             function = value.__init__ if inspect.isclass(value) else value
             if isinstance(function, FunctionType) and any(map(_is_a_clock, function.__defaults__ or ())):
                 found.append(function)
