@@ -7,6 +7,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from router_lambda.job import ENQUEUE_LUA
+
+PLACE_LUA: Final = (
+    """
+-- Queues a job by the one script that may, and then looks at what the router has to know of the worker, in one step.
+-- KEYS: job:{id}, queue:open, queue:ready, gpu:closing, worker:{worker}, and idem:{sub}:{key} if there is one.
+-- ARGV: those of that script. Returns what it returns, how many wait, the life of gpu:closing (ms), the heartbeat.
+local function enqueue(KEYS)"""
+    + ENQUEUE_LUA
+    + """end
+local result = enqueue({KEYS[1], KEYS[2], KEYS[3], KEYS[6]})
+if type(result) == 'table' and result.err then return result end
+return {result, redis.call('LLEN', KEYS[3]), redis.call('PTTL', KEYS[4]), redis.call('GET', KEYS[5])}
+"""
+)
+
 WITHDRAW_LUA: Final = """
 -- Takes back a job that still waits, as if it had never been queued; one that a worker has popped stays.
 -- KEYS: queue:ready, queue:open, queue:attempts, job:{id}, and its idem:{sub}:{key} if there is one. ARGV: id.

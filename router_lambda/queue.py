@@ -15,7 +15,6 @@ from redis.retry import Retry
 from router_lambda.backlog import Capacity
 from router_lambda.job import (
     CLOSING_SECONDS,
-    ENQUEUE_LUA,
     GPU_CLOSING,
     GPU_REFUSED,
     GPU_STOP,
@@ -31,7 +30,7 @@ from router_lambda.job import (
     worker_key,
 )
 from router_lambda.lua import CANCEL_LUA as CANCEL_LUA
-from router_lambda.lua import CLOSE_LUA, FORGET_LUA, LOOK_IDS, TAKE_OVERDUE_LUA, WITHDRAW_LUA
+from router_lambda.lua import CLOSE_LUA, FORGET_LUA, LOOK_IDS, PLACE_LUA, TAKE_OVERDUE_LUA, WITHDRAW_LUA
 
 TIMEOUT_SECONDS: Final = 1.0
 """Longest wait for a connection and for an answer. A VPC needs a millisecond, and a user waits for this."""
@@ -139,17 +138,6 @@ def closing_at(now: float, left_ms: int) -> float | None:
     return now - CLOSING_SECONDS + left_ms / 1e3 if left_ms > 0 else None
 
 
-_PLACE = (
-    "local place = function(KEYS) "
-    + ENQUEUE_LUA
-    + """ end
-local result = place({KEYS[1], KEYS[2], KEYS[3], KEYS[6]})
-if type(result) == 'table' and result.err then return result end
-return {result, redis.call('LLEN', KEYS[3]), redis.call('PTTL', KEYS[4]), redis.call('GET', KEYS[5])}
-"""
-)
-
-
 class Queue:
     """The queue behind `client`. Every method raises `QueueUnavailable` when Redis cannot do it now."""
 
@@ -157,7 +145,7 @@ class Queue:
         self._client = client
         self._clock = clock
         self._withdraw = client.register_script(WITHDRAW_LUA)
-        self._enqueue = client.register_script(_PLACE)
+        self._enqueue = client.register_script(PLACE_LUA)
         self._cancel = client.register_script(CANCEL_LUA)
         self._close = client.register_script(CLOSE_LUA)
         self._take_overdue = client.register_script(TAKE_OVERDUE_LUA)
