@@ -104,4 +104,5 @@ def test_a_token_costs_no_more_than_it_does_today() -> None:
     with_the_daemon(1)
     ours = with_the_daemon(LONG) - with_the_daemon(SHORT)
     floor = alone(LONG) - alone(SHORT)
-    assert (ours - floor) / (LONG - SHORT) <= CALLS_PER_TOKEN
+    # A call now and then, such as a timer's, is none for each token; one more for each is found.
+    assert round((ours - floor) / (LONG - SHORT), 1) <= CALLS_PER_TOKEN
