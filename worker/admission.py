@@ -6,8 +6,7 @@ from typing import Final
 
 from router_lambda.job import JOB_TTL_SECONDS, InvalidJob, Job, reply_path
 from worker.errors import JobRejected
-from worker.queue import MAX_ATTEMPTS as MAX_ATTEMPTS
-from worker.queue import Claim
+from worker.queue import MAX_ATTEMPTS, Claim
 
 _STATUS: Final = {"expired": "expired", "cancelled": "cancelled"}
 

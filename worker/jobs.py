@@ -53,7 +53,7 @@ class Jobs:
         self._tasks: dict[str, anyio.TaskHandle[None]] = {}
         self._ending: set[str] = set()
         self._last_tries: set[str] = set()
-        self._more_wait = False
+        self._at_once = False  # whether the next look is not to wait for an id
         self._unsure_until = -inf
         metrics.RUNNING.set_function(lambda: self.running)
         self._draining = anyio.Event()
@@ -128,13 +128,13 @@ class Jobs:
 
     async def _next(self) -> list[tuple[str, Claim]]:
         """Wait for ids and take them; those that come while draining go back."""
-        wait, self._more_wait = not self._more_wait, False
+        wait, self._at_once = not self._at_once, False
         unsure = self._clock() < self._unsure_until
         try:
             with anyio.CancelScope(shield=True):
-                taken = await self._queue.take(self.room, wait=wait, unknown_to=self._tasks if unsure else None)
+                taken = await self._queue.take(self.room, wait=wait, known=self._tasks if unsure else None)
                 self._services.health.ok("redis")
-                self._more_wait = taken.waiting > 0
+                self._at_once = taken.waiting > 0
                 begun = [each for each in taken.claims if not self._goes_back(*each)]
                 if back := [job_id for job_id, claim in taken.claims if self._goes_back(job_id, claim)]:
                     await self._queue.give_back(back)
@@ -142,7 +142,7 @@ class Jobs:
         except QueueUnavailable:
             # What was asked for may have been granted all the same, or be granted to a connection that is gone.
             self._unsure_until = self._clock() + POP_SECONDS + LEASE_SECONDS
-            self._more_wait = True
+            self._at_once = True
             raise
         return begun
 
@@ -153,8 +153,8 @@ class Jobs:
     async def _retake(self, job_ids: list[str]) -> None:
         """Let those go on that still run here.
 
-        The lease of such a job ran out while this process stood still, and a sweep found it. It was just taken as if
-        for another try, which it is not; nor is it for whoever takes it first now.
+        The lease of such a job ran out while this process stood still, and a sweep put it back. Taking it counted as
+        another try, so it was given back first; now the job is its run's again, unless another worker was faster.
         """
         for job_id in job_ids:
             if running := self._running.get(job_id):

@@ -79,10 +79,10 @@ class Claimed:
     waiting: int
 
     @classmethod
-    def said(cls, answer: Any, asked_at: float) -> Self:
+    def from_answer(cls, answer: Any, asked_at: float) -> Self:
         """Read the answer of `lua.CLAIM`."""
         waiting, said = answer
-        return cls([_claim(each, asked_at) for each in said], waiting)
+        return cls([_read_claim(each, asked_at) for each in said], waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,30 +139,30 @@ class JobQueue:
 
         return cls(Line(client(socket_timeout=ANSWER_SECONDS)), client(socket_timeout=ANSWER_SECONDS), worker_id)
 
-    async def take(self, room: int, *, wait: bool = True, unknown_to: Iterable[str] | None = None) -> Claimed:
+    async def take(self, room: int, *, wait: bool = True, known: Iterable[str] | None = None) -> Claimed:
         """Take the leases of at most `room` ids; `wait` up to `POP_SECONDS` for the first by BLPOP.
 
         BLPOP and the claim of what it pops go out together, so that the claim runs the moment that there is something.
 
-        After a call that got no answer Redis may have granted it all the same. Then `unknown_to` are the ids that this
-        worker knows it has; what it has beside these is handed over, too.
+        After a call that got no answer Redis may have granted it all the same. Then `known` are the ids that this
+        worker knows it has; what else is leased to it is handed over, too.
 
         To be shielded from cancellation, after which what was taken would have to be waited for.
         """
         async with self._translated:
             if not wait:
-                return await self._claim(b"", room, unknown_to)
+                return await self._claim(b"", room, known)
             asked_at = time.monotonic()
             pop = ("BLPOP", QUEUE_READY, POP_SECONDS)
             popped, said = await self._line.ask(
-                pop, self._claiming(b"?", room, unknown_to), within=POP_SECONDS + ANSWER_SECONDS
+                pop, self._claiming(b"?", room, known), within=POP_SECONDS + ANSWER_SECONDS
             )
             if isinstance(said, NoScriptError):
-                return await self._claim(popped[1] if popped else b"", room, unknown_to)
+                return await self._claim(popped[1] if popped else b"", room, known)
             for answer in (popped, said):
                 if isinstance(answer, RedisError):
                     raise answer
-            claimed = Claimed.said(said, asked_at)
+            claimed = Claimed.from_answer(said, asked_at)
             if popped and popped[1] not in (each[0] for each in said[1]):
                 left = room - len(claimed.claims)
                 if left < 1:
@@ -172,23 +172,23 @@ class JobQueue:
                     claimed = Claimed(claimed.claims + others.claims, others.waiting)
         return claimed
 
-    async def _claim(self, popped: bytes, room: int, unknown_to: Iterable[str] | None) -> Claimed:
+    async def _claim(self, popped: bytes, room: int, known: Iterable[str] | None) -> Claimed:
         asked_at = time.monotonic()
-        command = self._claiming(popped, room, unknown_to)
+        command = self._claiming(popped, room, known)
         (said,) = await self._line.ask(command, within=ANSWER_SECONDS)
         if isinstance(said, NoScriptError):
             await self._commands.script_load(lua.CLAIM)
             (said,) = await self._line.ask(command, within=ANSWER_SECONDS)
         if isinstance(said, RedisError):
             raise said
-        return Claimed.said(said, asked_at)
+        return Claimed.from_answer(said, asked_at)
 
-    def _claiming(self, popped: bytes, room: int, unknown_to: Iterable[str] | None) -> tuple[Any, ...]:
+    def _claiming(self, popped: bytes, room: int, known: Iterable[str] | None) -> tuple[Any, ...]:
         """Return the command that runs `lua.CLAIM`."""
         keys = (QUEUE_READY, QUEUE_OPEN, QUEUE_ATTEMPTS)
         limits = (lua.LEASE_SECONDS, JOB_TTL_SECONDS, MAX_ATTEMPTS, min(room, MOST_AT_ONCE))
-        known = () if unknown_to is None else (lua.SWEEP_SLACK, *unknown_to)
-        return ("EVALSHA", self._claim_sha, 3, *keys, self._worker_id, *limits, *_PREFIXES, popped, *known)
+        again = () if known is None else (lua.SWEEP_SLACK, *known)
+        return ("EVALSHA", self._claim_sha, 3, *keys, self._worker_id, *limits, *_PREFIXES, popped, *again)
 
     async def give_back(self, job_ids: list[str]) -> None:
         """Undo a `take` of jobs that are not begun."""
@@ -364,7 +364,7 @@ class _Translated:
 _PREFIXES: Final = (lease_key(""), job_key(""), cancel_key(""))
 
 
-def _claim(said: list[Any], asked_at: float) -> tuple[str, Claim]:
+def _read_claim(said: list[Any], asked_at: float) -> tuple[str, Claim]:
     job_id, state, *held = said
     name = job_id.decode("ascii", "replace")
     if not held:

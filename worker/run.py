@@ -14,7 +14,7 @@ import structlog
 
 from router_lambda.job import DEFAULT_IDLE_MINUTES, Job, reply_key
 from worker import metrics
-from worker.admission import MAX_ATTEMPTS, admitted, cancelled, final_status
+from worker.admission import admitted, cancelled, final_status
 from worker.backoff import delays
 from worker.earlier import EarlierReply
 from worker.engine import Engine, Step
@@ -24,7 +24,7 @@ from worker.idle import IdleTimer
 from worker.lease import Lease
 from worker.publisher import Publisher, until_stored
 from worker.pulse import Pulse
-from worker.queue import Claim, JobQueue
+from worker.queue import MAX_ATTEMPTS, Claim, JobQueue
 from worker.reply import Reply
 from worker.report import report
 from worker.store import ReplyStore

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -25,7 +25,7 @@ from worker.engine import Delta, Step
 from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
 from worker.meanwhile import Meanwhile
-from worker.parent_death import die_with
+from worker.parent_death import BoundChildren
 
 _SHUTDOWN_SECONDS: Final = 5.0
 """Time that the engine core gets to end; one that hangs is killed after it."""
@@ -207,7 +207,7 @@ def _build(config: Any) -> Any:
     # In the renderer's place; vLLM calls it when all of the engine's processes are forked, so that a thread may run.
     forked = SimpleNamespace(start_mm_warmup_in_background=renderer.start)
     client = async_llm.EngineCoreClient
-    with _BoundChildren():
+    with BoundChildren():
         core = client.make_async_mp_client(config, Executor.get_class(config), log_stats=True, renderer=forked)
     try:
         made = renderer.result()
@@ -323,33 +323,6 @@ def _is_cpu_build() -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-class _BoundChildren:
-    """While entered, whatever is forked dies with this process and hears none of its terminal's signals.
-
-    And it collects its garbage: here that is switched off while the engine loads, and the child would keep it so.
-    """
-
-    _tie: ClassVar[Callable[[], None] | None] = None
-    _registered: ClassVar[bool] = False
-
-    def __enter__(self) -> None:
-        kind = type(self)
-        if not kind._registered:
-            os.register_at_fork(after_in_child=self._in_child)
-            kind._registered = True
-        kind._tie = die_with(os.getpid())
-
-    def __exit__(self, *_: object) -> None:
-        type(self)._tie = None
-
-    @classmethod
-    def _in_child(cls) -> None:
-        if cls._tie is not None:
-            cls._tie()
-            os.setpgid(0, 0)
-            gc.enable()
 
 
 def _user_message(prompt: str | None) -> dict[str, Any]:

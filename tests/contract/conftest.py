@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import fakeredis
 import pytest
 import redis
+
+from tests.worker_side import Side
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -19,3 +21,14 @@ def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
         made = redis.Redis.from_url(request.getfixturevalue("redis_url"), socket_timeout=5)
     with closing(made):
         yield made
+
+
+@pytest.fixture(params=["fake", "real"])
+async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
+    """Yield an empty queue on each kind of server."""
+    server = fakeredis.FakeServer(version=(6, 2)) if request.param == "fake" else request.getfixturevalue("redis_url")
+    made = Side(server)
+    yield made
+    for worker in (made.one, made.two):
+        await worker.aclose()
+    made.raw.close()

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.s3_server import S3Server
 from router_lambda.job import DEFAULT_MAX_TOKENS, FINAL_STATUSES, JOB_TTL_SECONDS, Job, reply_key
-from worker.admission import MAX_ATTEMPTS
+from worker.queue import MAX_ATTEMPTS
 
 BROKEN: Final = ("lost", "duplicated", "shrunk", "wrong")
 """What must not happen: no final reply; two; a text that was shown and is not any more; or one that should not be."""

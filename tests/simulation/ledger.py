@@ -12,7 +12,7 @@ from typing import Any, Final
 from router_lambda.job import FINAL_STATUSES, JOB_TTL_SECONDS
 from tests.simulation.engine import script
 from tests.simulation.loop import Process
-from worker.admission import MAX_ATTEMPTS
+from worker.queue import MAX_ATTEMPTS
 
 SHOWN_EVENTS: Final = 60
 """How much of the trace a failure shows."""

@@ -13,12 +13,11 @@ import fakeredis
 from router_lambda.job import Job, reply_key
 from router_lambda.queue import Queue
 from tests.fakes import FakeEngine, MemoryStore, make_job
-from worker.admission import MAX_ATTEMPTS
 from worker.errors import EngineDied
 from worker.health import Health
 from worker.jobs import Jobs
 from worker.line import Line
-from worker.queue import JobQueue
+from worker.queue import MAX_ATTEMPTS, JobQueue
 from worker.run import Services
 
 

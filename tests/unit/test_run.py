@@ -19,11 +19,10 @@ from router_lambda.queue import Queue
 from tests.fakes import FakeEngine, MemoryStore, away, make_job
 from worker import lease, publisher
 from worker import run as run_module
-from worker.admission import MAX_ATTEMPTS
 from worker.errors import EngineDied, JobRejected
 from worker.health import Health
 from worker.line import Line
-from worker.queue import JobQueue
+from worker.queue import MAX_ATTEMPTS, JobQueue
 from worker.run import Run, Services
 
 
