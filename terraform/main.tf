@@ -1,0 +1,139 @@
+# The whole AWS side: which parts there are, and who knows of whom.
+
+data "aws_caller_identity" "this" {}
+
+data "aws_partition" "this" {}
+
+data "aws_ec2_instance_type_offerings" "gpu" {
+  count = var.zone == null ? 1 : 0
+
+  location_type = "availability-zone"
+
+  filter {
+    name   = "instance-type"
+    values = [var.gpu_instance_type]
+  }
+}
+
+data "aws_ssm_parameter" "ami" {
+  count = var.ami_id == null ? 1 : 0
+
+  name = "/${var.name}/latest_ami_id"
+}
+
+locals {
+  account       = data.aws_caller_identity.this.account_id
+  partition     = data.aws_partition.this.partition
+  zone          = var.zone != null ? var.zone : sort(data.aws_ec2_instance_type_offerings.gpu[0].locations)[0]
+  ami_id        = var.ami_id != null ? var.ami_id : nonsensitive(data.aws_ssm_parameter.ami[0].value)
+  bucket        = var.bucket != null ? var.bucket : "${var.name}-${local.account}-${var.region}"
+  package       = var.package != null ? var.package : "${path.module}/../dist/tl-fif-router-${var.architecture}.zip"
+  instances_arn = "arn:${local.partition}:ec2:${var.region}:${local.account}:instance/*"
+}
+
+module "network" {
+  source = "./modules/network"
+
+  name   = var.name
+  cidr   = var.vpc_cidr
+  zone   = local.zone
+  region = var.region
+}
+
+module "queue" {
+  source = "./modules/queue"
+
+  name                      = var.name
+  engine                    = var.queue_engine
+  node_type                 = var.queue_node_type
+  vpc_id                    = module.network.vpc_id
+  subnet_id                 = module.network.subnet_ids["queue"]
+  client_security_group_ids = module.network.security_group_ids
+}
+
+module "replies" {
+  source = "./modules/replies"
+
+  bucket     = local.bucket
+  reply_days = var.reply_days
+}
+
+module "identity" {
+  source = "./modules/identity"
+
+  name   = var.name
+  region = var.region
+}
+
+module "router" {
+  source = "./modules/router"
+
+  name         = var.name
+  package      = local.package
+  architecture = var.architecture
+  vpc = {
+    subnet_ids         = [module.network.subnet_ids["functions"]]
+    security_group_ids = [module.network.security_group_ids["functions"]]
+  }
+  redis_url           = module.queue.url
+  bucket              = module.replies.bucket
+  bucket_arn          = module.replies.arn
+  instances_arn       = local.instances_arn
+  gpu_tag             = var.gpu_tag
+  max_gpus            = var.max_gpus
+  max_session_minutes = var.max_session_minutes
+  cap_eur             = var.cap_eur
+  ping_cidrs          = concat(module.network.cidr_blocks, var.ping_cidrs)
+  jwt = {
+    jwks_url = module.identity.jwks_url
+    issuer   = module.identity.issuer
+    audience = module.identity.client_id
+  }
+  api_url            = module.api.url
+  trace_schedules    = var.trace_schedules
+  log_retention_days = var.log_retention_days
+}
+
+module "api" {
+  source = "./modules/api"
+
+  name               = var.name
+  openapi            = "${path.module}/../router_lambda/openapi.yaml"
+  functions          = module.router.functions
+  log_retention_days = var.log_retention_days
+}
+
+module "gpu" {
+  source = "./modules/gpu"
+
+  name               = var.name
+  instances          = var.max_gpus
+  ami_id             = local.ami_id
+  instance_type      = var.gpu_instance_type
+  volume_gb          = var.gpu_volume_gb
+  subnet_id          = module.network.subnet_ids["gpu"]
+  security_group_id  = module.network.security_group_ids["gpu"]
+  tag                = var.gpu_tag
+  region             = var.region
+  redis_url          = module.queue.url
+  bucket             = module.replies.bucket
+  bucket_arn         = module.replies.arn
+  model              = var.model
+  idle_minutes       = var.idle_minutes
+  worker_environment = var.worker_environment
+  log_retention_days = var.log_retention_days
+}
+
+module "tls" {
+  source = "./modules/tls"
+  count  = var.tls ? 1 : 0
+
+  name                       = var.name
+  domain                     = var.tls_domain
+  zone_id                    = var.tls_zone_id
+  vpc_id                     = module.network.vpc_id
+  client_cidrs               = [var.vpc_cidr]
+  subnet_id                  = module.network.subnet_ids["gpu"]
+  instance_ids               = module.gpu.instance_ids
+  instance_security_group_id = module.network.security_group_ids["gpu"]
+}

@@ -1,0 +1,44 @@
+output "api_url" {
+  description = "Address of the API: TLFIF_URL of the client."
+  value       = module.api.url
+}
+
+output "ping_url" {
+  description = "Address of the health check, for a checker whose network is in ping_cidrs."
+  value       = module.api.ping_url
+}
+
+output "redis_endpoint" {
+  description = "Host name of the queue, for redis-cli from inside the VPC."
+  value       = module.queue.endpoint
+}
+
+output "bucket" {
+  description = "Bucket of the replies."
+  value       = module.replies.bucket
+}
+
+output "region" {
+  description = "AWS region of all this."
+  value       = var.region
+}
+
+output "user_pool_id" {
+  description = "Cognito user pool, in which you create the users."
+  value       = module.identity.user_pool_id
+}
+
+output "client_id" {
+  description = "Id of the app client, for `tlfif login`."
+  value       = module.identity.client_id
+}
+
+output "gpu_instance_ids" {
+  description = "The GPU's instances."
+  value       = module.gpu.instance_ids
+}
+
+output "tls_url" {
+  description = "Address of the TLS endpoint in the VPC, null without one."
+  value       = one(module.tls[*].url)
+}
