@@ -21,12 +21,14 @@ data "aws_ssm_parameter" "ami" {
   name = "/${var.name}/latest_ami_id"
 }
 
+# ARNs are put together here from what is known, so that a plan shows every policy in full.
 locals {
   account       = data.aws_caller_identity.this.account_id
   partition     = data.aws_partition.this.partition
   zone          = var.zone != null ? var.zone : sort(data.aws_ec2_instance_type_offerings.gpu[0].locations)[0]
   ami_id        = var.ami_id != null ? var.ami_id : nonsensitive(data.aws_ssm_parameter.ami[0].value)
   bucket        = var.bucket != null ? var.bucket : "${var.name}-${local.account}-${var.region}"
+  bucket_arn    = "arn:${local.partition}:s3:::${local.bucket}"
   package       = var.package != null ? var.package : "${path.module}/../dist/tl-fif-router-${var.architecture}.zip"
   instances_arn = "arn:${local.partition}:ec2:${var.region}:${local.account}:instance/*"
 }
@@ -34,10 +36,11 @@ locals {
 module "network" {
   source = "./modules/network"
 
-  name   = var.name
-  cidr   = var.vpc_cidr
-  zone   = local.zone
-  region = var.region
+  name            = var.name
+  cidr            = var.vpc_cidr
+  zone            = local.zone
+  region          = var.region
+  gpu_public_ipv4 = var.gpu_public_ipv4
 }
 
 module "queue" {
@@ -77,7 +80,7 @@ module "router" {
   }
   redis_url           = module.queue.url
   bucket              = module.replies.bucket
-  bucket_arn          = module.replies.arn
+  bucket_arn          = local.bucket_arn
   instances_arn       = local.instances_arn
   gpu_tag             = var.gpu_tag
   max_gpus            = var.max_gpus
@@ -117,7 +120,7 @@ module "gpu" {
   region             = var.region
   redis_url          = module.queue.url
   bucket             = module.replies.bucket
-  bucket_arn         = module.replies.arn
+  bucket_arn         = local.bucket_arn
   model              = var.model
   idle_minutes       = var.idle_minutes
   worker_environment = var.worker_environment
@@ -136,4 +139,61 @@ module "tls" {
   subnet_id                  = module.network.subnet_ids["gpu"]
   instance_ids               = module.gpu.instance_ids
   instance_security_group_id = module.network.security_group_ids["gpu"]
+}
+
+locals {
+  function_names = merge(
+    { for name, function in module.router.functions : name => function.function_name },
+    module.budget.function_names,
+  )
+}
+
+module "observability" {
+  source = "./modules/observability"
+
+  name                  = var.name
+  partition             = local.partition
+  region                = var.region
+  account_id            = local.account
+  api_id                = module.api.id
+  api_log_group_name    = module.api.access_log_group_name
+  function_names        = local.function_names
+  queue_cluster_id      = module.queue.cluster_id
+  gpu_instance_ids      = module.gpu.instance_ids
+  worker_log_group_name = module.gpu.log_group_name
+  cap_eur               = var.cap_eur
+  budget_alarm_names    = values(module.budget.alarm_names)
+  alert_email           = var.alert_email
+  pagerduty_url         = var.pagerduty_url
+  canary                = var.canary
+  synthetics = var.canary == "synthetics" ? {
+    ping_url           = module.api.ping_url
+    subnet_ids         = [module.network.subnet_ids["functions"]]
+    security_group_ids = [module.network.security_group_ids["functions"]]
+  } : null
+}
+
+module "budget" {
+  source = "./modules/budget"
+
+  name                = var.name
+  partition           = local.partition
+  region              = var.region
+  account_id          = local.account
+  cap_eur             = var.cap_eur
+  usd_per_eur         = var.usd_per_eur
+  alert_topic_arn     = module.observability.alert_topic_arn
+  alert_email         = var.alert_email
+  package             = local.package
+  architecture        = var.architecture
+  bucket              = module.replies.bucket
+  bucket_arn          = local.bucket_arn
+  instances_arn       = local.instances_arn
+  gpu_tag             = var.gpu_tag
+  gpu_type            = var.gpu_instance_type
+  fixed_usd_per_month = var.fixed_usd_per_month
+  gpu_usd_per_hour    = var.gpu_usd_per_hour
+  bill_hours          = var.bill_hours
+  cost_tag            = var.cost_tag
+  log_retention_days  = var.log_retention_days
 }

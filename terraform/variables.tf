@@ -121,6 +121,12 @@ variable "gpu_volume_gb" {
   default     = 40
 }
 
+variable "gpu_public_ipv4" {
+  description = "Whether the GPU has a public IPv4 address while it runs, for $0.005 an hour: for what cannot speak IPv6, such as Session Manager."
+  type        = bool
+  default     = false
+}
+
 variable "gpu_tag" {
   description = "EC2 tag that marks the GPU's instances. It must be theirs alone: whatever carries it is started and stopped."
   type = object({

@@ -1,5 +1,5 @@
-# The VPC: three private subnets in one zone. Nothing leads in from the internet, and only IPv6 leads out, which is free;
-# a NAT gateway alone would cost twice the budget.
+# The VPC: three subnets in one zone. Nothing leads in from the internet, and only IPv6 leads out, which is free; a NAT
+# gateway alone would cost twice the budget.
 
 locals {
   # The fourth /24 is free.
@@ -30,6 +30,7 @@ resource "aws_subnet" "this" {
   cidr_block                      = cidrsubnet(var.cidr, 2, each.value)
   ipv6_cidr_block                 = cidrsubnet(aws_vpc.this.ipv6_cidr_block, 8, each.value)
   assign_ipv6_address_on_creation = true
+  map_public_ip_on_launch         = var.gpu_public_ipv4 && each.key == "gpu"
 
   tags = { Name = "${var.name}-${each.key}" }
 }
@@ -52,11 +53,45 @@ resource "aws_route" "out" {
   egress_only_gateway_id      = aws_egress_only_internet_gateway.this.id
 }
 
+# The GPU's other way out, if it is wanted. Like the gateway of IPv6 it is for connections from inside: no rule of a
+# security group lets one in.
+resource "aws_internet_gateway" "ipv4" {
+  count = var.gpu_public_ipv4 ? 1 : 0
+
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = var.name }
+}
+
+resource "aws_route_table" "gpu" {
+  count = var.gpu_public_ipv4 ? 1 : 0
+
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-gpu" }
+}
+
+resource "aws_route" "gpu_ipv4" {
+  count = var.gpu_public_ipv4 ? 1 : 0
+
+  route_table_id         = aws_route_table.gpu[0].id
+  destination_cidr_block = "0.0.0.0/0"
+  gateway_id             = aws_internet_gateway.ipv4[0].id
+}
+
+resource "aws_route" "gpu_ipv6" {
+  count = var.gpu_public_ipv4 ? 1 : 0
+
+  route_table_id              = aws_route_table.gpu[0].id
+  destination_ipv6_cidr_block = "::/0"
+  egress_only_gateway_id      = aws_egress_only_internet_gateway.this.id
+}
+
 # Redis has no business outside: its subnet keeps the VPC's own routes alone.
 resource "aws_route_table_association" "out" {
   for_each = toset(["gpu", "functions"])
 
-  route_table_id = aws_route_table.out.id
+  route_table_id = one(var.gpu_public_ipv4 && each.key == "gpu" ? aws_route_table.gpu[*].id : [aws_route_table.out.id])
   subnet_id      = aws_subnet.this[each.key].id
 }
 
@@ -65,7 +100,7 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.this.id
   service_name      = "com.amazonaws.${var.region}.s3"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = [aws_route_table.out.id]
+  route_table_ids   = concat([aws_route_table.out.id], aws_route_table.gpu[*].id)
 
   tags = { Name = "${var.name}-s3" }
 }
@@ -103,4 +138,15 @@ resource "aws_vpc_security_group_egress_rule" "s3" {
   from_port         = 443
   to_port           = 443
   prefix_list_id    = aws_vpc_endpoint.s3.prefix_list_id
+}
+
+resource "aws_vpc_security_group_egress_rule" "ipv4" {
+  count = var.gpu_public_ipv4 ? 1 : 0
+
+  security_group_id = aws_security_group.client["gpu"].id
+  description       = "AWS's own services over IPv4"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
 }

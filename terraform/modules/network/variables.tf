@@ -23,3 +23,9 @@ variable "region" {
   description = "AWS region, for the name of the S3 endpoint."
   type        = string
 }
+
+variable "gpu_public_ipv4" {
+  description = "Whether the GPU reaches the outside by IPv4 too, through an address that it has while it runs, for $0.005 an hour: for what has no IPv6, such as Session Manager where SSM has no dual-stack endpoint. Nothing gets in either way."
+  type        = bool
+  default     = false
+}

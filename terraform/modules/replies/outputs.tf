@@ -2,8 +2,3 @@ output "bucket" {
   description = "Name of the bucket, as TLFIF_BUCKET has it."
   value       = aws_s3_bucket.replies.bucket
 }
-
-output "arn" {
-  description = "ARN of the bucket."
-  value       = aws_s3_bucket.replies.arn
-}

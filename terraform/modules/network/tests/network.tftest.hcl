@@ -51,7 +51,7 @@ run "addresses" {
   }
 
   assert {
-    condition     = alltrue([for subnet in aws_subnet.this : subnet.map_public_ip_on_launch != true])
+    condition     = alltrue([for subnet in aws_subnet.this : !subnet.map_public_ip_on_launch])
     error_message = "Nothing gets a public IPv4 address."
   }
 
@@ -88,6 +88,38 @@ run "ways_out_and_in" {
   assert {
     condition     = alltrue([for rule in aws_vpc_security_group_egress_rule.s3 : rule.prefix_list_id == "pl-s3" && rule.from_port == 443 && rule.to_port == 443])
     error_message = "By IPv4 only S3 is reached."
+  }
+}
+
+run "no_internet_gateway_unless_somebody_wants_it" {
+  command = plan
+
+  assert {
+    condition     = length(aws_internet_gateway.ipv4) == 0 && length(aws_route.gpu_ipv4) == 0 && length(aws_vpc_security_group_egress_rule.ipv4) == 0
+    error_message = "IPv4 leads nowhere."
+  }
+}
+
+run "ipv4_for_the_gpu" {
+  command = plan
+
+  variables {
+    gpu_public_ipv4 = true
+  }
+
+  assert {
+    condition     = { for name, subnet in aws_subnet.this : name => subnet.map_public_ip_on_launch } == { functions = false, gpu = true, queue = false }
+    error_message = "The GPU alone gets an address."
+  }
+
+  assert {
+    condition     = aws_route.gpu_ipv4[0].destination_cidr_block == "0.0.0.0/0" && aws_route.gpu_ipv6[0].destination_ipv6_cidr_block == "::/0"
+    error_message = "It has both ways out."
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.ipv4[0].from_port == 443 && aws_vpc_security_group_egress_rule.ipv4[0].to_port == 443
+    error_message = "Out goes HTTPS alone."
   }
 }
 
