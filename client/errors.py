@@ -7,8 +7,9 @@
     ├── Refused              the service answered with an error
     │   ├── BadRequest       400, 413: `errors` names every bad field
     │   ├── NotAuthorized    401, 403: the token
+    │   ├── OverBudget       402: the month's budget for the GPU is used up
     │   ├── NotFound         404: the URL
-    │   └── Busy             429, 503: `retry_after_seconds`
+    │   └── Busy             429, 503: come back later
     ├── LoginRefused         Cognito does not sign the user in, or asks for what the client cannot give
     ├── LinkExpired          the presigned link to the reply is no longer honoured
     ├── UnexpectedAnswer     an answer that breaks the contract
@@ -50,11 +51,15 @@ class Refused(ClientError):
     Attributes:
         status: the HTTP status.
         request_id: what the service's own logs call the request; empty when it named none.
+        retry_after_seconds: when it advises to try again; `None` without advice.
     """
 
-    def __init__(self, message: str, *, status: int, request_id: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int, request_id: str = "", retry_after_seconds: int | None = None
+    ) -> None:
         self.status = status
         self.request_id = request_id
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(f"{message} (request id {request_id})" if request_id else message)
 
 
@@ -73,18 +78,16 @@ class NotAuthorized(Refused):
     """The token is missing, expired or not valid for this service."""
 
 
+class OverBudget(Refused):
+    """The month's budget for the GPU is used up: only the next month or a higher cap helps, and no repeat before."""
+
+
 class NotFound(Refused):
     """The service has no such route, or no such job."""
 
 
 class Busy(Refused):
-    """The service takes no request right now. `retry_after_seconds` is its own advice, `None` without one."""
-
-    def __init__(
-        self, message: str, *, status: int, request_id: str = "", retry_after_seconds: int | None = None
-    ) -> None:
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__(message, status=status, request_id=request_id)
+    """The service takes no request right now."""
 
 
 class LoginRefused(ClientError):

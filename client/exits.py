@@ -29,7 +29,7 @@ HELP: Final = """exit codes:
   3    the job expired in the queue
   4    the job was cancelled
   5    the deadline passed; the job may still run
-  6    service or Cognito cannot be reached, refuse (401, 403, 404, 429, 503, a login, an expired link) or make no sense
+  6    service or Cognito cannot be reached, refuse (401-404, 429, 503, a login, an expired link) or make no sense
   130  interrupted by Ctrl-C; a job that was accepted runs on
   141  whatever read the output went away
 """

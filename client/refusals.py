@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from client.errors import BadRequest, Busy, NotAuthorized, NotFound, Refused
+from client.errors import BadRequest, Busy, NotAuthorized, NotFound, OverBudget, Refused
 from client.quoting import quote
 from router_lambda.job import FieldError
 
@@ -27,6 +27,14 @@ def refusal(response: httpx.Response) -> Refused:
                 status=status,
                 request_id=request_id,
                 errors=_field_errors(problem),
+            )
+        case HTTPStatus.PAYMENT_REQUIRED:
+            return OverBudget(
+                f"the budget for the GPU is used up, by the service's own count ({said}); wait until then, or ask "
+                "whoever runs it to raise the cap",
+                status=status,
+                request_id=request_id,
+                retry_after_seconds=_retry_after(response),
             )
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             return NotAuthorized(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from router_lambda import logs
+from router_lambda.budget import OVER_BUDGET
 from router_lambda.ec2 import Ec2Unavailable
 from router_lambda.http import Problem, Request
 from router_lambda.identity import Identity
@@ -41,7 +42,9 @@ class Admission:
 
 @contextmanager
 def explained(metric: str) -> Iterator[None]:
-    """Turn what is away into a 503 that says when to come back; Redis being away is counted as `metric`.
+    """Turn what is away into a 503, and a budget that is used up into a 402, which say when to come back.
+
+    Redis being away is counted as `metric`.
 
     Raises:
         Problem: instead of `QueueUnavailable` and `Ec2Unavailable`.
@@ -53,4 +56,6 @@ def explained(metric: str) -> Iterator[None]:
         detail = "the queue cannot be reached; send the request again after Retry-After seconds"
         raise Problem.try_later(detail) from error
     except Ec2Unavailable as error:
-        raise Problem.try_later(str(error), error.retry_after) from error
+        # By the code: others hear of a refusal through Redis, which knows no classes.
+        status = 402 if error.code == OVER_BUDGET else 503
+        raise Problem(status, str(error), headers={"retry-after": str(error.retry_after)}) from error

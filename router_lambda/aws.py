@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
-def make_client(service: str, *, connect_seconds: float, read_seconds: float, attempts: int) -> Any:
+def make_client(
+    service: str, *, connect_seconds: float, read_seconds: float, attempts: int, region: str | None = None
+) -> Any:
     """Return a boto3 client that gives up after so many attempts, each within these limits.
+
+    It speaks to the function's own region if none is named.
 
     boto3 is imported here and not at the top: that takes longer than all the rest of a Lambda together.
     """
@@ -18,4 +22,4 @@ def make_client(service: str, *, connect_seconds: float, read_seconds: float, at
         read_timeout=read_seconds,
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
-    return boto3.Session().client(service, config=config)
+    return boto3.Session().client(service, region_name=region, config=config)

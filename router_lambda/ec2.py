@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
@@ -21,17 +23,26 @@ _TO_BE_ASKED_FOR: Final = ("pending", "running", "stopping", "stopped")
 
 _BY_NEARNESS: Final = ("running", "pending", "stopped", "stopping")
 
+_MOMENT: Final = r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)"
+"""Compiled when it is first needed: every cold start would wait for it."""
+
 _NO_CAPACITY: Final = frozenset({"InsufficientInstanceCapacity", "InsufficientHostCapacity"})
 _BUSY: Final = frozenset({"RequestLimitExceeded", "Throttling", "Unavailable", "ServiceUnavailable", "InternalError"})
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An EC2 instance. `launched_at`, in Unix seconds, is when it was last started."""
+    """An EC2 instance. Times are Unix seconds.
+
+    Attributes:
+        launched_at: when it was last started.
+        stopped_at: when it began to stop after that; `None` while it is up, and where EC2 does not say.
+    """
 
     id: str
     state: str
     launched_at: float
+    stopped_at: float | None = None
 
     @property
     def is_up(self) -> bool:
@@ -42,7 +53,8 @@ class Instance:
 class Ec2Unavailable(Exception):
     """EC2 did not do it. The message tells the client what to do, `retry_after` when, in seconds.
 
-    `code` is EC2's own word for what happened, or the name of the exception that kept us from asking.
+    `code` is EC2's own word for what happened, the name of the exception that kept us from asking, or why
+    `router_lambda.budget` did.
     """
 
     def __init__(self, code: str, message: str, retry_after: int) -> None:
@@ -74,7 +86,7 @@ class Ec2:
             {"Name": "instance-state-name", "Values": list(_TO_BE_ASKED_FOR)},
         ]
         found = [
-            Instance(each["InstanceId"], each["State"]["Name"], each["LaunchTime"].timestamp())
+            _instance(each)
             for reservation in self._call("describe_instances", Filters=filters)["Reservations"]
             for each in reservation["Instances"]
         ]
@@ -102,6 +114,24 @@ class Ec2:
             unavailable = _explained(error)
             logs.line(event="ec2 call failed", call=method, code=unavailable.code, reason=str(error))
             raise unavailable from error
+
+
+def _instance(said: Mapping[str, Any]) -> Instance:
+    """Read what EC2 says of an instance."""
+    found = Instance(said["InstanceId"], said["State"]["Name"], said["LaunchTime"].timestamp())
+    return found if found.is_up else replace(found, stopped_at=_moment(said.get("StateTransitionReason") or ""))
+
+
+def _moment(reason: str) -> float | None:
+    """Return when a state was left, in Unix seconds: EC2 says why, `User initiated (2026-11-26 00:12:33 GMT)`.
+
+    `None` if they do not say it, as after a shutdown from within the machine.
+    """
+    found = re.search(_MOMENT, reason, re.ASCII)
+    try:
+        return datetime.fromisoformat(f"{found[1]}+00:00").timestamp() if found else None
+    except ValueError:  # a 30th of February
+        return None
 
 
 def _explained(error: Exception) -> Ec2Unavailable:

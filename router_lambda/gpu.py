@@ -4,9 +4,9 @@ Several Lambdas may want to start it at once. They agree through the key `gpu:wa
 
 - absent: whoever sets it to `calling` calls StartInstances, and the others wait for what comes of it;
 - `started:<Unix seconds>`: it is on its way, although EC2, which is eventually consistent, may still say `stopped`;
-- `failed:<JSON>`: EC2 refused a moment ago, and asking again at once would change nothing.
+- `failed:<JSON>`: EC2 or the budget refused a moment ago, and asking again at once would change nothing.
 
-The worker deletes the key when it is ready. Why EC2 refused is kept for longer in `gpu:refused`, for people.
+The worker deletes the key when it is ready. Why it was refused is kept for longer in `gpu:refused`, for people.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import redis
 
 from router_lambda import logs
 from router_lambda.backlog import DEFAULT_BOOT_SECONDS
+from router_lambda.budget import CHECK_SECONDS, REFUSALS, Check, unlimited
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
 from router_lambda.http import TRY_AGAIN_SECONDS
 from router_lambda.job import (
@@ -40,7 +41,10 @@ STOP_SECONDS: Final = 45.0
 """How long an instance takes to stop, about; it cannot be started before."""
 
 CALL_SECONDS: Final = 7
-"""Longest that a call to EC2 takes, see `router_lambda.ec2`; whoever has not reported by then is taken for dead."""
+"""Longest that a call to EC2 takes, see `router_lambda.ec2`."""
+
+START_SECONDS: Final = CHECK_SECONDS + CALL_SECONDS
+"""Longest that a start takes: a look at the budget and the call; whoever has not reported by then is taken for dead."""
 
 SETTLED_SECONDS: Final = 10
 """Time after a start from which on EC2 is believed when it says `stopped`: the boot has failed."""
@@ -49,7 +53,7 @@ BOOT_SECONDS: Final = 300
 """Life of the note that the GPU was started: longer than a boot takes."""
 
 REFUSED_SECONDS: Final = 5
-"""Life of the note that EC2 refused."""
+"""Life of the note that a start was refused."""
 
 FLEET_SECONDS: Final = 10
 """Time between two looks whether one more instance is worth its price."""
@@ -61,7 +65,7 @@ _POLL_SECONDS: Final = 0.05
 
 CLAIM_START_LUA: Final = """
 -- Decides who calls StartInstances. KEYS: gpu:waking. ARGV: now (Unix seconds), seconds after which a start that
--- left the instance stopped has failed, longest duration of the call (seconds).
+-- left the instance stopped has failed, longest duration of a start (seconds).
 -- Returns go to the one who is to call, and what the key holds to all others.
 local note = redis.call('GET', KEYS[1])
 if note then
@@ -78,6 +82,8 @@ return 'go'
 class Gpu:
     """Wakes and stops the instance behind `ec2`; the Lambdas agree through `client`.
 
+    `check` has to let each start pass, right before the call, whoever asks for it.
+
     The public methods raise `Ec2Unavailable` and `QueueUnavailable`.
     """
 
@@ -87,11 +93,13 @@ class Gpu:
         client: redis.Redis,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        check: Check = unlimited,
     ) -> None:
         self._ec2 = ec2
         self._client = client
         self._clock = clock
         self._sleep = sleep
+        self._check = check
         self._claim_start = client.register_script(CLAIM_START_LUA)
 
     def wake(self, closing_at: float | None) -> int:
@@ -192,10 +200,10 @@ class Gpu:
 
         `beside_others` leaves alone what is known of those that run: that they are to stop, or are about to.
         """
-        give_up_at = self._clock() + CALL_SECONDS
+        give_up_at = self._clock() + START_SECONDS
         while True:
             with translated():
-                answer: Any = self._claim_start(keys=[GPU_WAKING], args=[self._clock(), SETTLED_SECONDS, CALL_SECONDS])
+                answer: Any = self._claim_start(keys=[GPU_WAKING], args=[self._clock(), SETTLED_SECONDS, START_SECONDS])
             what, _, rest = answer.decode().partition(":")
             if what == "go":
                 return self._call_start(instance_id, beside_others=beside_others)
@@ -210,9 +218,10 @@ class Gpu:
 
     def _call_start(self, instance_id: str, *, beside_others: bool) -> float:
         try:
+            self._check()
             self._ec2.start(instance_id)
         except Ec2Unavailable as error:
-            logs.count("EC2StartFailures", code=error.code)
+            logs.count("BudgetRefusals" if error.code in REFUSALS else "EC2StartFailures", code=error.code)
             refusal = json.dumps({"code": error.code, "message": str(error), "retry_after": error.retry_after})
             with suppress(redis.RedisError):  # then the others wait in vain and give up by themselves
                 pipeline = self._client.pipeline()

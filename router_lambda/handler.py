@@ -12,6 +12,7 @@ import redis
 
 from router_lambda.admission import Admission
 from router_lambda.app import App
+from router_lambda.budget import Check, make_check, unlimited
 from router_lambda.ec2 import Ec2
 from router_lambda.gpu import Gpu
 from router_lambda.http import Request, answer
@@ -32,11 +33,16 @@ def build(
     health_client: redis.Redis,
     ec2: Ec2,
     clock: Callable[[], float] = time.time,
+    *,
+    check: Check = unlimited,
 ) -> App:
-    """Put the router together. `health_client` is the one that gives up after `queue_health.SLOWEST_SECONDS`."""
+    """Put the router together.
+
+    `health_client` is the one that gives up after `queue_health.SLOWEST_SECONDS`, `check` that of the budget.
+    """
     networks = settings.health.ping_cidrs
     admission = Admission(Identity(settings.jwt, clock), Throttle(client))
-    queue, gpu = Queue(client, clock), Gpu(ec2, client, clock)
+    queue, gpu = Queue(client, clock), Gpu(ec2, client, clock, check=check)
     infer = Infer(admission, queue, gpu, Replies(settings.bucket), clock, max_gpus=settings.max_gpus)
 
     def ping(request: Request) -> dict[str, Any]:
@@ -58,7 +64,8 @@ def build(
 def _app() -> App:
     settings = RouterSettings.from_environment(os.environ)
     url = settings.health.redis_url
-    return build(settings, connect(url), connect(url, SLOWEST_SECONDS), Ec2(settings.gpu_tag))
+    check = make_check(settings.bucket, settings.budget_eur)
+    return build(settings, connect(url), connect(url, SLOWEST_SECONDS), Ec2(settings.gpu_tag), check=check)
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:

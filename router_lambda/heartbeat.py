@@ -49,12 +49,12 @@ class Heartbeat:
         return cls(
             worker=key.decode("utf-8", "replace").removeprefix(worker_key("")),
             instance=_name(said.get("instance")),
-            since=_moment(said.get("since")),
-            token_at=_moment(said.get("token_at")),
+            since=finite(said.get("since")),
+            token_at=finite(said.get("token_at")),
             state=_name(said.get("state")),
             running=_count(said.get("running")),
             model=_name(said.get("model")),
-            idle_deadline=_moment(said.get("idle_deadline")),
+            idle_deadline=finite(said.get("idle_deadline")),
         )
 
     @property
@@ -104,7 +104,8 @@ def _count(value: object) -> int:
     return value if 0 <= value <= _MOST_RUNNING else 0
 
 
-def _moment(value: object) -> float | None:
+def finite(value: object) -> float | None:
+    """Return a number as a float, `None` for what is no finite one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

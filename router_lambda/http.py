@@ -16,6 +16,7 @@ TRY_AGAIN_SECONDS: Final = 5
 TITLES: Final = {
     400: "Bad Request",
     401: "Unauthorized",
+    402: "Payment Required",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",

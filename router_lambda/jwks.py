@@ -13,17 +13,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from jose import jwk
 from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
-from router_lambda import logs
-
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
+from router_lambda import logs, web
 
 MAX_AGE_SECONDS: Final = 600
 """Longest time that a fetched set counts as current."""
@@ -222,8 +219,8 @@ class _Exchange:
         self._socket: socket.socket | None = None
         try:
             parts = urlsplit(url)
-            self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            self._connection = _connection(parts)
+            self._target = web.target(parts)
+            self._connection = web.connection(parts, STEP_TIMEOUT_SECONDS)
         except (ValueError, HTTPException):
             raise FetchFailed("TLFIF_JWKS_URL is no address of the form https://host/path") from None
         self._errors = (OSError, ValueError, HTTPException)
@@ -257,16 +254,3 @@ class _Exchange:
             if response.status != 200:  # noqa: PLR2004 - HTTP's own name for it is no clearer
                 raise FetchFailed(f"the answer was {response.status}")
             return response.read(MAX_DOCUMENT_BYTES + 1)
-
-
-def _connection(parts: SplitResult) -> HTTPConnection:
-    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415 - see `_Exchange`
-
-    if not parts.hostname:  # http.client would take the loopback address
-        raise ValueError("no host")
-    if parts.scheme == "https":
-        from ssl import create_default_context  # noqa: PLC0415 - as http.client
-
-        context = create_default_context()
-        return HTTPSConnection(parts.hostname, parts.port, timeout=STEP_TIMEOUT_SECONDS, context=context)
-    return HTTPConnection(parts.hostname, parts.port, timeout=STEP_TIMEOUT_SECONDS)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Final, TextIO
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TextIO
 
 NAMESPACE: Final = "TLFIF/Router"
+
+Unit = Literal["None", "Count", "Seconds"]
+"""CloudWatch's names of the units that we use; "None" is for those that it does not know, as EUR."""
 
 _elsewhere: TextIO | None = None
 
@@ -32,10 +36,24 @@ def line(**fields: Any) -> None:
 
 
 def count(metric: str, **fields: Any) -> None:
-    """Add 1 to a CloudWatch metric by embedded metric format; `fields` go into the same line.
+    """Add 1 to a CloudWatch metric of the router; `fields` go into the same line."""
+    _metrics(NAMESPACE, {metric: (1, "Count")}, time.time(), fields)
+
+
+def gauge(namespace: str, values: Mapping[str, tuple[float, Unit]], at: float | None = None) -> None:
+    """Write values of CloudWatch metrics, each with its unit, by name.
+
+    They are of the time `at`, in Unix seconds, or of now; CloudWatch takes what is up to two weeks old.
+    """
+    _metrics(namespace, values, time.time() if at is None else at, {})
+
+
+def _metrics(namespace: str, values: Mapping[str, tuple[float, Unit]], at: float, fields: Mapping[str, Any]) -> None:
+    """Write metrics without dimensions in CloudWatch's embedded metric format.
 
     Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
     """
-    directive = {"Namespace": NAMESPACE, "Dimensions": [[]], "Metrics": [{"Name": metric, "Unit": "Count"}]}
-    meta = {"Timestamp": round(time.time() * 1000), "CloudWatchMetrics": [directive]}
-    line(_aws=meta, **{metric: 1}, **fields)
+    metrics = [{"Name": name, "Unit": unit} for name, (_, unit) in values.items()]
+    directive = {"Namespace": namespace, "Dimensions": [[]], "Metrics": metrics}
+    meta = {"Timestamp": round(at * 1000), "CloudWatchMetrics": [directive]}
+    line(_aws=meta, **{name: value for name, (value, _) in values.items()}, **fields)

@@ -77,7 +77,7 @@ TAKE_OVERDUE_LUA: Final = """
 -- KEYS: queue:open, gpu:refused. ARGV: prefixes of payload, cancel and lease keys, who leases, for how long (seconds),
 -- how many ids to see, and unless it is the first step the last id that was seen, and its enqueue time.
 -- Returns the count; id, enqueue time (Unix seconds) and final status of each that is leased; the last id seen and its
--- enqueue time, or nil if no more follow; and why EC2 refused.
+-- enqueue time, or nil if no more follow; and why a start was refused.
 local live, moot, first = 0, {}, 0
 if ARGV[7] then
   local rank = redis.call('ZRANK', KEYS[1], ARGV[7])

@@ -49,7 +49,7 @@ class Overdue:
     def answer(self, job: Moot, refusal: str | None) -> bool:
         """Write the final reply of a job, keeping the text that a worker may have written; return whether it has one.
 
-        `refusal` is why EC2 did not start a GPU, if that was it. Written only over the version that was read: whoever
+        `refusal` is why no GPU was started, if that was it. Written only over the version that was read: whoever
         comes in between has the job, and it is looked at again later.
         """
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see `router_lambda.aws`

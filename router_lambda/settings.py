@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ DEFAULT_MAX_GPUS: Final = 1
 MAX_GPUS: Final = range(1, 17)
 """What that may be set to."""
 
+MAX_BUDGET_EUR: Final = 10_000.0
+"""What a month's budget may be set to at most, in EUR: more is a slip of the pen."""
+
 LEEWAY_SECONDS: Final = 10
 """How far the issuer's clock and ours may be apart: a token lives so much longer, and is valid so much sooner."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_DECIMAL: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _JWT_NAMES: Final = ("TLFIF_JWKS_URL", "TLFIF_JWT_ISSUER", "TLFIF_JWT_AUDIENCE")
 
 
@@ -76,10 +81,10 @@ class JwtSettings:
                 )
                 raise RouterConfigError([problem])
             return cls("", "", "", disabled=True)
-        problems = _missing(environment, _JWT_NAMES)
-        if (url := environment.get("TLFIF_JWKS_URL")) and not _is_private(url):
+        problems = missing(environment, _JWT_NAMES)
+        if (url := environment.get("TLFIF_JWKS_URL")) and not is_private(url):
             problems.append("make TLFIF_JWKS_URL an https address: whoever changes the keys on their way gets in")
-        _raise_any(problems)
+        raise_any(problems)
         url, issuer, audience = (environment[name] for name in _JWT_NAMES)
         return cls(url, issuer, audience)
 
@@ -103,14 +108,14 @@ class HealthSettings:
             RouterConfigError: naming every variable that is missing or wrong.
         """
         problems: list[str] = []
-        url = _redis_url(environment, problems)
+        url = read_redis_url(environment, problems)
         networks = []
         for text in (environment.get("TLFIF_PING_CIDRS") or DEFAULT_PING_CIDRS).split(","):
             try:
                 networks.append(ip_network(text.strip()))
             except ValueError as error:
                 problems.append(f"mend TLFIF_PING_CIDRS: {error}")
-        _raise_any(problems)
+        raise_any(problems)
         return cls(url, tuple(networks))
 
 
@@ -122,6 +127,7 @@ class RouterSettings:
         gpu_tag: name and value of the EC2 tag that marks the GPU's instance.
         jwt: how to verify a token when no authorizer did; `None` when no request comes that way.
         max_gpus: how many instances may run at a time.
+        budget_eur: the month's cap, from which on no instance is started; `None` for none.
     """
 
     health: HealthSettings
@@ -129,6 +135,7 @@ class RouterSettings:
     gpu_tag: tuple[str, str]
     jwt: JwtSettings | None = None
     max_gpus: int = DEFAULT_MAX_GPUS
+    budget_eur: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> RouterSettings:
@@ -137,15 +144,16 @@ class RouterSettings:
         Raises:
             RouterConfigError: naming every variable that is missing or wrong.
         """
-        problems = _missing(environment, ("TLFIF_BUCKET",))
-        gpu_tag = _gpu_tag(environment, problems)
-        max_gpus = _number(environment, "TLFIF_MAX_GPUS", DEFAULT_MAX_GPUS, MAX_GPUS, problems)
+        problems = missing(environment, ("TLFIF_BUCKET",))
+        gpu_tag = read_gpu_tag(environment, problems)
+        max_gpus = read_number(environment, "TLFIF_MAX_GPUS", DEFAULT_MAX_GPUS, MAX_GPUS, problems)
+        budget = read_budget(environment, problems) if environment.get("TLFIF_BUDGET_EUR") else None
         health = _collected(HealthSettings, environment, problems)
         has_jwt = _is_disabled(environment) or any(environment.get(name) for name in _JWT_NAMES)
         jwt = _collected(JwtSettings, environment, problems) if has_jwt else None
-        _raise_any(problems)
+        raise_any(problems)
         assert health is not None
-        return cls(health, environment["TLFIF_BUCKET"], gpu_tag, jwt, max_gpus)
+        return cls(health, environment["TLFIF_BUCKET"], gpu_tag, jwt, max_gpus, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +177,12 @@ class ReaperSettings:
             RouterConfigError: naming every variable that is missing or wrong.
         """
         problems: list[str] = []
-        url = _redis_url(environment, problems)
-        gpu_tag = _gpu_tag(environment, problems)
-        minutes = _number(
+        url = read_redis_url(environment, problems)
+        gpu_tag = read_gpu_tag(environment, problems)
+        minutes = read_number(
             environment, "TLFIF_MAX_SESSION_MINUTES", DEFAULT_MAX_SESSION_MINUTES, MAX_SESSION_MINUTES, problems
         )
-        _raise_any(problems)
+        raise_any(problems)
         return cls(url, gpu_tag, minutes)
 
 
@@ -189,7 +197,7 @@ def _collected(part: type[_Part], environment: Mapping[str, str], problems: list
         return None
 
 
-def _redis_url(environment: Mapping[str, str], problems: list[str]) -> str:
+def read_redis_url(environment: Mapping[str, str], problems: list[str]) -> str:
     """Return the queue's address; what is wrong with it goes to `problems`."""
     url = environment.get("TLFIF_REDIS_URL", "")
     if not url:
@@ -199,7 +207,7 @@ def _redis_url(environment: Mapping[str, str], problems: list[str]) -> str:
     return url
 
 
-def _number(environment: Mapping[str, str], name: str, default: int, allowed: range, problems: list[str]) -> int:
+def read_number(environment: Mapping[str, str], name: str, default: int, allowed: range, problems: list[str]) -> int:
     """Return a whole number; what is wrong with it goes to `problems`."""
     text = environment.get(name) or str(default)
     if _WHOLE_NUMBER.fullmatch(text) and int(text) in allowed:
@@ -208,23 +216,57 @@ def _number(environment: Mapping[str, str], name: str, default: int, allowed: ra
     return default
 
 
-def _gpu_tag(environment: Mapping[str, str], problems: list[str]) -> tuple[str, str]:
+def read_amount(
+    environment: Mapping[str, str],
+    name: str,
+    problems: list[str],
+    most: float = math.inf,
+    *,
+    allows_zero: bool = False,
+) -> float:
+    """Return an amount that has to be given; what is wrong with it goes to `problems`."""
+    text = environment.get(name, "")
+    amount = float(text) if _DECIMAL.fullmatch(text) else -1.0
+    if 0 < amount <= most or (allows_zero and amount == 0):
+        return amount
+    least = "0 or more" if allows_zero else "more than 0"
+    limit = "" if math.isinf(most) else f" and at most {most:g}"
+    problems.append(f"set {name} to a number that is {least}{limit}, like 12.5")
+    return amount
+
+
+def read_budget(environment: Mapping[str, str], problems: list[str]) -> float:
+    """Return the month's cap in EUR; what is wrong with it goes to `problems`."""
+    return read_amount(environment, "TLFIF_BUDGET_EUR", problems, MAX_BUDGET_EUR)
+
+
+def read_gpu_tag(environment: Mapping[str, str], problems: list[str]) -> tuple[str, str]:
     """Return name and value of the tag; what is wrong with it goes to `problems`."""
-    name, equals, value = (environment.get("TLFIF_GPU_TAG") or DEFAULT_GPU_TAG).partition("=")
-    if not (name and equals and value):
-        problems.append(f"write TLFIF_GPU_TAG as name=value, like {DEFAULT_GPU_TAG}")
-    return name, value
+    default = {"TLFIF_GPU_TAG": environment.get("TLFIF_GPU_TAG") or DEFAULT_GPU_TAG}
+    return read_tag(default, "TLFIF_GPU_TAG", DEFAULT_GPU_TAG, problems) or ("", "")
+
+
+def read_tag(environment: Mapping[str, str], variable: str, like: str, problems: list[str]) -> tuple[str, str] | None:
+    """Return name and value of a tag, `None` if there is none; what is wrong with it goes to `problems`."""
+    name, equals, value = environment.get(variable, "").partition("=")
+    if name and equals and value:
+        return name, value
+    if environment.get(variable):
+        problems.append(f"write {variable} as name=value, like {like}")
+    return None
 
 
 def _is_disabled(environment: Mapping[str, str]) -> bool:
     return environment.get("TL_DISABLE_JWT") == "1"
 
 
-def _missing(environment: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+def missing(environment: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+    """Return what to do about the variables that are not set, or empty."""
     return [f"set {name}" for name in names if not environment.get(name)]
 
 
-def _raise_any(problems: list[str]) -> None:
+def raise_any(problems: list[str]) -> None:
+    """Raise `RouterConfigError` if there are problems."""
     if problems:
         raise RouterConfigError(problems)
 
@@ -243,7 +285,7 @@ def _is_redis(url: str) -> bool:
     return scheme == "unix" or (scheme in {"redis", "rediss"} and host != "")
 
 
-def _is_private(url: str) -> bool:
+def is_private(url: str) -> bool:
     """Tell whether nobody on the way can change what comes from there."""
     scheme, host = _place(url)
     return host != "" and (scheme == "https" or (scheme == "http" and host in _LOOPBACK))

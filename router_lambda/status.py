@@ -32,7 +32,7 @@ class Situation:
         closing_at: when the GPU announced its own stop, `None` if it did not.
         started_at: when a router last started the instance, 0 if that is not known.
         loading: what a worker that loads is busy with, `None` if none does.
-        problem: why EC2 refused to start the instance, or why there is none.
+        problem: why EC2 or the budget refused to start the instance, or why there is none.
         instance: the one that can work soonest, `None` if there is none or EC2 was not asked.
     """
 

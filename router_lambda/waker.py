@@ -18,8 +18,9 @@ from functools import cache
 from typing import Any, Final
 
 from router_lambda import logs
+from router_lambda.budget import OVER_BUDGET, make_check
 from router_lambda.ec2 import Ec2, Ec2Unavailable, Instance
-from router_lambda.gpu import CALL_SECONDS, REFUSED_SECONDS, Gpu
+from router_lambda.gpu import CALL_SECONDS, REFUSED_SECONDS, START_SECONDS, Gpu
 from router_lambda.overdue import SLOWEST_SECONDS, Overdue
 from router_lambda.queue import Moot, Queue, connect
 from router_lambda.settings import RouterSettings
@@ -28,8 +29,11 @@ PAUSES: Final = tuple(float(REFUSED_SECONDS + pause) for pause in (1, 7, 19))
 """Seconds between the tries of one invocation: 6, 12 and 24, longer than the routers repeat a refusal. The schedule
 goes on after them for as long as a job waits, which is 300 s at most."""
 
-LOOK_SECONDS: Final = 2.0 * CALL_SECONDS
+LOOK_SECONDS: Final = float(CALL_SECONDS + START_SECONDS)
 """Longest that a look takes: EC2 is asked for its instances, and to start one."""
+
+_LASTING: Final = frozenset({"NoInstance", OVER_BUDGET})
+"""Codes of refusals that nobody lifts within a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Waker:
         self._sleep = sleep
 
     def __call__(self, stopped: Stopped | None, seconds_left: Callable[[], float]) -> str:
-        """Look once, and again for as long as EC2 refuses; return what came of it, in a word or two.
+        """Look once, and again for as long as a start is refused; return what came of it, in a word or two.
 
         `stopped` is what EC2 has just said, which its own list may say later; `seconds_left` is the time that this
         invocation has.
@@ -78,14 +82,15 @@ class Waker:
             outcome = self._look(stopped, seconds_left)
             if isinstance(outcome, str):
                 return outcome
-            if outcome.code == "NoInstance" or seconds_left() < pause + LOOK_SECONDS:
-                logs.count("WakerFailures", code=outcome.code)
+            if outcome.code in _LASTING or seconds_left() < pause + LOOK_SECONDS:
+                if outcome.code != OVER_BUDGET:  # that is no failure, and counted as `BudgetRefusals`
+                    logs.count("WakerFailures", code=outcome.code)
                 return f"refused: {outcome.code}"
             self._sleep(pause)
         raise AssertionError("no invocation lasts for ever")
 
     def _look(self, stopped: Stopped | None, seconds_left: Callable[[], float]) -> str | Ec2Unavailable:
-        """Do what there is to do; return what came of it, or why EC2 refused."""
+        """Do what there is to do; return what came of it, or why a start was refused."""
         work = self._queue.take_overdue()
         outcome: str | Ec2Unavailable = "nothing waits"
         if work.live:
@@ -101,7 +106,7 @@ class Waker:
         """Start an instance if none runs; return what came of it.
 
         Raises:
-            Ec2Unavailable: EC2 refuses, or there is no instance.
+            Ec2Unavailable: EC2 or the budget refuses, or there is no instance.
         """
         down = []
         for instance in self._ec2.instances():
@@ -127,7 +132,8 @@ class Waker:
 def _waker() -> Waker:
     settings = RouterSettings.from_environment(os.environ)
     client, ec2 = connect(settings.health.redis_url), Ec2(settings.gpu_tag)
-    return Waker(ec2, Gpu(ec2, client), Queue(client), Overdue(settings.bucket))
+    gpu = Gpu(ec2, client, check=make_check(settings.bucket, settings.budget_eur))
+    return Waker(ec2, gpu, Queue(client), Overdue(settings.bucket))
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, str]:

@@ -13,6 +13,7 @@ import redis
 from botocore.exceptions import ClientError
 
 from router_lambda.app import App
+from router_lambda.budget import Check, unlimited
 from router_lambda.ec2 import Ec2
 from router_lambda.handler import build
 from router_lambda.job import Job, job_key, worker_key
@@ -109,9 +110,11 @@ def refusal(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "as the test wants"}}, "StartInstances")
 
 
-def make_router(client: redis.Redis, ec2: FakeEc2, clock: Clock, settings: RouterSettings = SETTINGS) -> App:
+def make_router(
+    client: redis.Redis, ec2: FakeEc2, clock: Clock, settings: RouterSettings = SETTINGS, check: Check = unlimited
+) -> App:
     """Build the router; signing finds its credentials in the environment."""
-    return build(settings, client, client, Ec2(settings.gpu_tag, lambda: ec2), clock)
+    return build(settings, client, client, Ec2(settings.gpu_tag, lambda: ec2), clock, check=check)
 
 
 def beat(client: redis.Redis, worker: str = "w1", **said: Any) -> None:

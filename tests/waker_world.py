@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import redis
 
+from router_lambda.budget import Check, unlimited
 from router_lambda.ec2 import Ec2
 from router_lambda.gpu import REFUSED_SECONDS, Gpu
 from router_lambda.job import GPU_WAKING
@@ -33,7 +34,7 @@ class Replies(Overdue):
         return self.does_answer
 
 
-def make_waker(client: redis.Redis, ec2: FakeEc2, clock: Clock, replies: Replies) -> Waker:
+def make_waker(client: redis.Redis, ec2: FakeEc2, clock: Clock, replies: Replies, check: Check = unlimited) -> Waker:
     """Build a waker whose pauses take no time; a refusal is forgotten meanwhile."""
 
     def pause(seconds: float) -> None:
@@ -42,7 +43,7 @@ def make_waker(client: redis.Redis, ec2: FakeEc2, clock: Clock, replies: Replies
         client.delete(GPU_WAKING)
 
     reached = Ec2(GPU_TAG, lambda: ec2)
-    return Waker(reached, Gpu(reached, client, clock, clock.sleep), Queue(client, clock), replies, pause)
+    return Waker(reached, Gpu(reached, client, clock, clock.sleep, check), Queue(client, clock), replies, pause)
 
 
 def call(waker: Waker, clock: Clock, stopped: Stopped | None = None) -> str:

@@ -14,9 +14,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from local.gateway import MAX_BODY_BYTES, Gateway
+from router_lambda.budget import Budget
 from router_lambda.infer import _IDEMPOTENCY_KEY
 from router_lambda.job import GPU_BOOTING, QUEUE_OPEN, QUEUE_READY, booting_note, job_key
 from router_lambda.throttle import BURST
+from tests.budget_world import CAP, Guarded
 from tests.openapi import METHODS, PROBLEM, document, faults, responses, validator
 from tests.router_samples import JOB, JOB_ID, event
 from tests.router_world import NOW, Clock, FakeEc2, beat, make_router
@@ -46,17 +48,28 @@ EDGE_ONLY: Final = {
 
 
 class World:
-    """A router and all that is behind it. The GPU sleeps, and nothing waits."""
+    """A router and all that is behind it. The GPU sleeps, nothing waits, and most of the budget is left."""
 
     def __init__(self) -> None:
         self.server = fakeredis.FakeServer(version=(6, 2))
         self.redis = fakeredis.FakeRedis(server=self.server)
         self.ec2 = FakeEc2(Clock())
-        self.app = make_router(self.redis, self.ec2, self.ec2.clock)
+        self.guarded = Guarded()
+        self.guarded.spend(CAP / 4)
+        check = Budget(CAP, self.guarded.read, self.ec2.clock)
+        self.app = make_router(self.redis, self.ec2, self.ec2.clock, check=check)
 
     def wake(self) -> None:
         """Let a worker be alive."""
         beat(self.redis)
+
+    def overspend(self) -> None:
+        """Let the budget be used up."""
+        self.guarded.spend(CAP + 0.13)
+
+    def forget_spend(self) -> None:
+        """Let nobody know what was spent."""
+        self.guarded.objects.clear()
 
     def break_redis(self) -> None:
         """Take Redis away."""
@@ -134,9 +147,11 @@ CASES: Final = [
     Case("POST", "/infer", 400, "=", changes={"isBase64Encoded": True}),
     Case("POST", "/infer", 401, PROMPT, changes=NOBODY),
     Case("POST", "/infer", 401, PROMPT, changes=EXPIRED),
+    Case("POST", "/infer", 402, PROMPT, World.overspend, 2),
     Case("POST", "/infer", 429, PROMPT, World.wake, OFTEN),
     Case("POST", "/infer", 503, PROMPT, World.break_redis),
     Case("POST", "/infer", 503, PROMPT, World.lose_instance),
+    Case("POST", "/infer", 503, PROMPT, World.forget_spend),
     Case("POST", "/infer", 503, PROMPT, World.fill),
     Case("POST", "/stop", 202, CANCEL, World.hold_job, content={"status": "cancelling"}),
     Case("POST", "/stop", 202, None, World.hold_job, content={"status": "stopping"}),
@@ -153,6 +168,7 @@ CASES: Final = [
     Case("GET", "/status", 200, None, World.close, content={"state": "stopping", "eta": None}),
     Case("GET", "/status", 200, content={"state": "stopped", "problem": None}),
     Case("GET", "/status", 200, None, World.lose_instance, content={"state": "stopped"}),
+    Case("GET", "/status", 200, None, World.overspend, content={"state": "stopped"}),
     Case("GET", "/status", 401, changes=NOBODY),
     Case("GET", "/status", 429, None, World.wake, OFTEN),
     Case("GET", "/status", 503, None, World.break_redis),

@@ -292,6 +292,7 @@ PLANTED: list[tuple[str, Callable[[Any], None]]] = [
     ("error-is-a-problem", _xml_error),
     ("error-is-a-problem", _edge_error),
     ("error-says-when-to-return", without("components", "responses", "Unavailable", "headers", "Retry-After")),
+    ("error-says-when-to-return", without("components", "responses", "OverBudget", "headers", "Retry-After")),
     ("oas3-unused-component", without("components", "headers", "Location", "x-leads-to")),
 ]
 

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 from router_lambda import settings
+from router_lambda.settings import HealthSettings, JwtSettings, ReaperSettings, RouterConfigError, RouterSettings
 from router_lambda.waker import Stopped
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +26,6 @@ FOLDER = ROOT / "docs" / "sam"
 TEMPLATE = FOLDER / "template.yaml"
 EVENTS = sorted((FOLDER / "events").iterdir())
 NOT_OF_A_ROUTE = ("instance-stopped", "every-minute")
-SETTING = re.compile(r"\"(TLFIF_[A-Z_]+)\"")
 
 
 class Loader(yaml.SafeLoader):
@@ -120,19 +122,59 @@ def test_every_handler_is_there(name: str) -> None:
     assert callable(getattr(importlib.import_module(module), function))
 
 
+class Asked(Mapping[str, str]):
+    """An environment in which nothing is set; `names` is what somebody looked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def read_by(part: type[HealthSettings | JwtSettings | ReaperSettings | RouterSettings]) -> set[str]:
+    """Return the settings that a function reads, its switch for the local stack aside."""
+    asked = Asked()
+    with suppress(RouterConfigError):
+        part.from_environment(asked)
+    return {name for name in asked.names if name.startswith("TLFIF_")}
+
+
 def test_the_functions_know_every_setting() -> None:
-    """What settings.py reads, one of them is given; none is given anything that it does not read."""
-    known = set(SETTING.findall((ROOT / "router_lambda" / "settings.py").read_text(encoding="utf-8")))
+    """What each of them reads, it is given, and nothing else; the waker reads the router's and uses some of them."""
     given = {name: set(function["Environment"]["Variables"]) for name, function in FUNCTIONS.items()}
 
-    assert len(known) >= 7
+    assert len(given["RouterFunction"]) >= 9
     assert given == {
-        "RouterFunction": known - {"TLFIF_MAX_SESSION_MINUTES"},
-        "AuthorizerFunction": {name for name in known if "JWT" in name or "JWKS" in name},
-        "QueueHealthFunction": {"TLFIF_REDIS_URL", "TLFIF_PING_CIDRS"},
-        "WakerFunction": {"TLFIF_REDIS_URL", "TLFIF_BUCKET", "TLFIF_GPU_TAG"},
-        "ReaperFunction": {"TLFIF_REDIS_URL", "TLFIF_GPU_TAG", "TLFIF_MAX_SESSION_MINUTES"},
+        "RouterFunction": read_by(RouterSettings),
+        "AuthorizerFunction": read_by(JwtSettings),
+        "QueueHealthFunction": read_by(HealthSettings),
+        "WakerFunction": {"TLFIF_REDIS_URL", "TLFIF_BUCKET", "TLFIF_GPU_TAG", "TLFIF_BUDGET_EUR"},
+        "ReaperFunction": read_by(ReaperSettings),
     }
+
+
+@pytest.mark.parametrize("text", ["", "20", "19.50", "0.01", "20,5", "-1", "2e1", " ", "x"])
+def test_a_budget_is_what_the_settings_allow(text: str) -> None:
+    """Or none, so that the template works as it is."""
+    found = DOCUMENT["Parameters"]["BudgetEur"]
+    environment = {"TLFIF_BUCKET": "tl-fif", "TLFIF_REDIS_URL": "redis://cache", "TLFIF_BUDGET_EUR": text}
+    try:
+        RouterSettings.from_environment(environment)
+    except RouterConfigError:
+        is_allowed = False
+    else:
+        is_allowed = True
+
+    assert found["Default"] == ""
+    assert (re.fullmatch(found["AllowedPattern"], text) is not None) == is_allowed
 
 
 @pytest.mark.parametrize(
@@ -151,7 +193,10 @@ def test_a_number_is_what_the_settings_allow(parameter: str, default: int, allow
 @pytest.mark.parametrize(
     ("name", "actions"),
     [
-        ("RouterFunction", {"s3:GetObject", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances"}),
+        (
+            "RouterFunction",
+            {"s3:GetObject", "s3:ListBucket", "ec2:DescribeInstances", "ec2:StartInstances", "ec2:StopInstances"},
+        ),
         (
             "WakerFunction",
             {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "ec2:DescribeInstances", "ec2:StartInstances"},
@@ -160,7 +205,10 @@ def test_a_number_is_what_the_settings_allow(parameter: str, default: int, allow
     ],
 )
 def test_a_role_allows_what_its_function_does(name: str, actions: set[str]) -> None:
-    """And nothing else; instances are started and stopped by their tag alone, objects touched below replies/ alone."""
+    """And nothing else; instances are started and stopped by their tag alone.
+
+    Objects are written below replies/ alone, and read there and below guard/.
+    """
     found = set()
     for policy in FUNCTIONS[name]["Policies"]:
         for statement in policy["Statement"]:
@@ -169,7 +217,8 @@ def test_a_role_allows_what_its_function_does(name: str, actions: set[str]) -> N
             if mine & {"ec2:StartInstances", "ec2:StopInstances"}:
                 assert statement["Condition"] == {"StringEquals": {"aws:ResourceTag/env": "tinyllama"}}
             if mine & {"s3:GetObject", "s3:PutObject"}:
-                assert statement["Resource"].endswith("/replies/*")
+                folders = ("/replies/*",) if "s3:PutObject" in mine else ("/replies/*", "/guard/*")
+                assert statement["Resource"].endswith(folders)
             found |= mine
     assert found == actions
 

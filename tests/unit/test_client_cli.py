@@ -64,6 +64,7 @@ def test_a_failure_tells_its_error(run: Run, capsys: pytest.CaptureFixture[str])
     [
         (Service(posts=(httpx.Response(400),)), 2, "does not accept the request"),
         (Service(posts=(httpx.Response(401),)), 6, "does not accept the token"),
+        (Service(posts=(httpx.Response(402, headers={"Retry-After": "3"}),)), 6, "raise the cap"),
         (Service(posts=(httpx.Response(429, headers={"Retry-After": "3"}),)), 6, "try again in 3 s"),
         (Service(posts=(httpx.Response(503),)), 6, "try again later"),
         (Service(posts=(httpx.ConnectError("refused"),)), 6, "cannot connect to gateway.test"),
@@ -71,7 +72,7 @@ def test_a_failure_tells_its_error(run: Run, capsys: pytest.CaptureFixture[str])
         (Service(b"{"), 6, "not JSON"),
         (Service(Store.EMPTY), 5, "no final reply within 600 s"),
     ],
-    ids=["400", "401", "429", "503", "network", "link", "JSON", "deadline"],
+    ids=["400", "401", "402", "429", "503", "network", "link", "JSON", "deadline"],
 )
 def test_each_error_has_its_exit_code_and_one_message(
     run: Run, capsys: pytest.CaptureFixture[str], service: Service, code: int, words: str

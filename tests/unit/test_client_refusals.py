@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.errors import BadRequest, Busy, NotAuthorized, NotFound, Refused
+from client.errors import BadRequest, Busy, NotAuthorized, NotFound, OverBudget, Refused
 from client.refusals import refusal
 from router_lambda.job import FieldError
 
@@ -48,6 +48,7 @@ def test_a_bad_request_shows_every_field() -> None:
         (400, BadRequest, "does not accept the request"),
         (413, BadRequest, "does not accept the request"),
         (401, NotAuthorized, "`tlfif login`, or put a fresh one into TLFIF_TOKEN"),
+        (402, OverBudget, "by the service's own count (402); wait until then, or ask whoever runs it to raise the cap"),
         (403, NotAuthorized, "`tlfif login`, or put a fresh one into TLFIF_TOKEN"),
         (404, NotFound, "check --url"),
         (429, Busy, "try again later"),
@@ -81,6 +82,18 @@ def test_retry_after_is_passed_on(header: str, seconds: int | None, advice: str)
     assert isinstance(error, Busy)
     assert error.retry_after_seconds == seconds
     assert str(error).endswith(f"try again {advice}")
+
+
+def test_a_budget_that_is_used_up_shows_figure_and_date() -> None:
+    """Whole, in the service's words; the wait is for programs."""
+    figure = "this month's spend is €20.13 of €20.00; the GPU is not started before 2026-12-01 00:00 UTC"
+    detail = f"{figure} unless the cap is raised"
+
+    error = refusal(problem(402, {"Retry-After": "432000"}, detail=detail))
+
+    assert isinstance(error, OverBudget)
+    assert error.retry_after_seconds == 432_000
+    assert f"(402: {detail})" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from client.connection import TRIES
-from client.errors import DeadlinePassed, InvalidSettings, NotConnected, Unreachable
+from client.errors import DeadlinePassed, InvalidSettings, NotConnected, Refused, Unreachable
 from tests.client_service import Clock, Service, accepted
 
 DOWN = httpx.ConnectError("refused")
@@ -92,10 +92,11 @@ async def test_a_post_that_may_have_arrived_tells_how_to_ask_again(posts: tuple[
     assert len(service.requests) == TRIES
 
 
-async def test_an_answer_is_never_repeated() -> None:
-    """An error of the service's own is an answer."""
-    service = Service(posts=(httpx.Response(503),))
-    with pytest.raises(Exception, match="takes no request"):
+@pytest.mark.parametrize("answer", [httpx.Response(503), httpx.Response(402, headers={"Retry-After": "1"})])
+async def test_an_answer_is_never_repeated(answer: httpx.Response) -> None:
+    """An error of the service's own is an answer, however soon it says that a repeat is worth it."""
+    service = Service(posts=(answer,))
+    with pytest.raises(Refused):
         await submit(service)
 
     assert len(service.requests) == 1

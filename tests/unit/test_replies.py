@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from router_lambda.job import reply_key
 from router_lambda.replies import URL_SECONDS, Replies
 from router_lambda.settings import RouterConfigError
+from router_lambda.signing import Signer
 
 NOW = 1_790_000_000.75
 JOB_ID = "5f0c2b9e-7f4d-4c1a-9b1e-2f6a3c8d9e0f"
@@ -47,7 +48,13 @@ def ours(
 
 
 def botocores(
-    changes: Mapping[str, str], *, job_id: str = JOB_ID, bucket: str = "tl-fif", in_path: bool = False
+    changes: Mapping[str, str],
+    *,
+    job_id: str = JOB_ID,
+    bucket: str = "tl-fif",
+    in_path: bool = False,
+    key: str | None = None,
+    seconds: int = URL_SECONDS,
 ) -> str:
     """Sign the same by the SDK, which has to be told where the bucket's name goes."""
     environment = {**ENVIRONMENT, **changes}
@@ -62,8 +69,8 @@ def botocores(
         endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL"),
         config=Config(signature_version="s3v4", s3=style),
     )
-    what = {"Bucket": bucket, "Key": reply_key(job_id)}
-    url: str = client.generate_presigned_url("get_object", Params=what, ExpiresIn=URL_SECONDS)
+    what = {"Bucket": bucket, "Key": key or reply_key(job_id)}
+    url: str = client.generate_presigned_url("get_object", Params=what, ExpiresIn=seconds)
     return url
 
 
@@ -135,6 +142,14 @@ def test_whatever_needs_an_escape_is_escaped_as_the_sdk_does_it(job_id: str, tok
     changes = {"AWS_SESSION_TOKEN": token, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
     assert ours(changes, job_id=job_id) == botocores(changes, job_id=job_id)
+
+
+def test_any_object_is_signed_for_likewise() -> None:
+    """Not the replies alone, and for other times."""
+    signed = Signer("tl-fif", ENVIRONMENT, lambda: NOW).sign_get("guard/spend.json", 60)
+
+    assert signed == botocores({}, key="guard/spend.json", seconds=60)
+    assert "X-Amz-Expires=60" in signed
 
 
 # What the environment says

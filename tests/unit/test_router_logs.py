@@ -177,3 +177,32 @@ def test_a_metric_is_of_now_in_milliseconds(
     monkeypatch.setattr(time, "time", lambda: 1_790_000_000.1239)
     logs.count("EC2Starts")
     assert the_line(capsys.readouterr().out)["_aws"]["Timestamp"] == 1_790_000_000_124
+
+
+# Gauges
+
+
+def test_a_gauge_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Several values in one line, each with its unit, in the namespace that is said."""
+    logs.gauge("TLFIF/Queue", {"QueueDepth": (3, "Count"), "GpuSeconds": (59.75, "Seconds")})
+
+    said = the_line(capsys.readouterr().out)
+    Draft202012Validator(EMBEDDED_METRIC_FORMAT).validate(said)
+    (directive,) = said["_aws"]["CloudWatchMetrics"]
+    assert (directive["Namespace"], directive["Dimensions"]) == ("TLFIF/Queue", [[]])
+    units = [{"Name": "QueueDepth", "Unit": "Count"}, {"Name": "GpuSeconds", "Unit": "Seconds"}]
+    assert directive["Metrics"] == units
+    assert said.keys() == {"_aws", "QueueDepth", "GpuSeconds"}
+    assert (said["QueueDepth"], said["GpuSeconds"]) == (3, 59.75)
+
+
+@pytest.mark.parametrize(("at", "milliseconds"), [(None, 1_790_000_000_124), (1_789_999_980.0, 1_789_999_980_000)])
+def test_a_gauge_is_of_now_or_of_the_time_that_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, at: float | None, milliseconds: int
+) -> None:
+    """What is measured late belongs to where it was measured."""
+    monkeypatch.setattr(time, "time", lambda: 1_790_000_000.1239)
+    logs.gauge("TLFIF/Cost", {"CurrentSpendEUR": (12.34, "None")}, at=at)
+    said = the_line(capsys.readouterr().out)
+    Draft202012Validator(EMBEDDED_METRIC_FORMAT).validate(said)
+    assert said["_aws"]["Timestamp"] == milliseconds

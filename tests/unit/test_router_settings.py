@@ -6,10 +6,18 @@ from ipaddress import ip_network
 
 import pytest
 
-from router_lambda.settings import HealthSettings, JwtSettings, ReaperSettings, RouterConfigError, RouterSettings
+from router_lambda.settings import (
+    HealthSettings,
+    JwtSettings,
+    ReaperSettings,
+    RouterConfigError,
+    RouterSettings,
+)
+from router_lambda.watch_settings import KillerSettings
 
 HEALTH = {"TLFIF_REDIS_URL": "redis://cache:6379/0"}
 ROUTER = HEALTH | {"TLFIF_BUCKET": "tl-fif"}
+KILLER = {"TLFIF_BUCKET": "tl-fif", "TLFIF_BUDGET_EUR": "20"}
 JWT = {
     "TLFIF_JWKS_URL": "https://issuer.test/.well-known/jwks.json",
     "TLFIF_JWT_ISSUER": "https://issuer.test",
@@ -17,7 +25,7 @@ JWT = {
 }
 LOCAL = {"TL_DISABLE_JWT": "1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}
 
-Part = type[HealthSettings] | type[JwtSettings] | type[ReaperSettings] | type[RouterSettings]
+Part = type[HealthSettings] | type[JwtSettings] | type[KillerSettings] | type[ReaperSettings] | type[RouterSettings]
 
 
 def problems(part: Part, environment: dict[str, str]) -> list[str]:
@@ -42,11 +50,12 @@ def test_two_variables_are_enough() -> None:
 def test_each_setting_comes_from_its_variable() -> None:
     """All of them set."""
     others = {"TLFIF_GPU_TAG": "role=gpu", "TLFIF_PING_CIDRS": "192.0.2.0/24", "TLFIF_MAX_GPUS": "3"}
-    settings = RouterSettings.from_environment(ROUTER | JWT | others)
+    settings = RouterSettings.from_environment(ROUTER | JWT | others | {"TLFIF_BUDGET_EUR": "20"})
 
     assert settings.health == HealthSettings("redis://cache:6379/0", (ip_network("192.0.2.0/24"),))
     assert settings.gpu_tag == ("role", "gpu")
     assert settings.max_gpus == 3
+    assert settings.budget_eur == 20.0
     assert settings.jwt == JwtSettings(JWT["TLFIF_JWKS_URL"], "https://issuer.test", "app-client-1", disabled=False)
 
 
@@ -117,6 +126,38 @@ def test_any_other_number_of_gpus_is_refused(text: str) -> None:
     assert problems(RouterSettings, ROUTER | {"TLFIF_MAX_GPUS": text}) == [
         "set TLFIF_MAX_GPUS to a whole number from 1 to 16"
     ]
+
+
+@pytest.mark.parametrize(("text", "eur"), [("20", 20.0), ("19.50", 19.5), ("0.01", 0.01), ("10000", 10_000.0)])
+def test_there_may_be_a_budget(text: str, eur: float) -> None:
+    """In EUR a month; the router may do without one, and then nothing is checked."""
+    assert RouterSettings.from_environment(ROUTER | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
+    assert RouterSettings.from_environment(ROUTER | {"TLFIF_BUDGET_EUR": ""}).budget_eur is None
+    assert KillerSettings.from_environment(KILLER | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0.0", "-1", "+20", "10000.01", "10001", "20,5", "2e1", "nan", "inf", "€20", " 20", "\u0662\u0660"]
+)
+def test_any_other_budget_is_refused(text: str) -> None:
+    """A cap that is read wrongly is none, or stops everything."""
+    said = ["set TLFIF_BUDGET_EUR to a number that is more than 0 and at most 10000, like 12.5"]
+    assert problems(RouterSettings, ROUTER | {"TLFIF_BUDGET_EUR": text}) == said
+    assert problems(KillerSettings, KILLER | {"TLFIF_BUDGET_EUR": text}) == said
+
+
+# The budget killer
+
+
+def test_the_killer_needs_the_bucket_and_the_cap() -> None:
+    """It has no way to Redis."""
+    assert KillerSettings.from_environment(KILLER) == KillerSettings("tl-fif", ("env", "tinyllama"), 20.0)
+
+
+def test_all_that_is_wrong_for_the_killer_is_named_at_once() -> None:
+    """So that one deployment mends it: without it nobody stops anything."""
+    said = problems(KillerSettings, {"TLFIF_GPU_TAG": "gpu"})
+    assert [name in each for name, each in zip(("BUCKET", "GPU_TAG", "BUDGET_EUR"), said, strict=True)] == [True] * 3
 
 
 # The reaper

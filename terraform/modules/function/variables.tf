@@ -53,6 +53,14 @@ variable "timeout" {
 variable "environment" {
   description = "The function's settings, see router_lambda/README.md."
   type        = map(string)
+
+  validation {
+    condition = alltrue([
+      for name in keys(var.environment) :
+      can(regex("^[A-Za-z][A-Za-z0-9_]+$", name)) && !can(regex("^(AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY.*|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_.*)|LAMBDA_.*)$", name))
+    ])
+    error_message = "Lambda keeps names such as AWS_REGION, AWS_LAMBDA_… and LAMBDA_… to itself and sets them; leave them out."
+  }
 }
 
 variable "policy_json" {

@@ -144,3 +144,36 @@ run "a_log_for_ever" {
 
   expect_failures = [var.log_retention_days]
 }
+
+run "a_name_that_is_lambda_s_own" {
+  command = plan
+
+  variables {
+    environment = { AWS_REGION = "eu-central-1" }
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "a_name_that_is_no_variable_s" {
+  command = plan
+
+  variables {
+    environment = { _HANDLER = "other.handler" }
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "a_name_that_only_begins_alike" {
+  command = plan
+
+  variables {
+    environment = { AWS_USE_DUALSTACK_ENDPOINT = "true" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.environment[0].variables["AWS_USE_DUALSTACK_ENDPOINT"] == "true"
+    error_message = "The SDK's own settings may be given."
+  }
+}

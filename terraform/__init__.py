@@ -1,0 +1,1 @@
+"""The AWS side: Terraform in the folders, and the tools beside it."""
