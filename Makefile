@@ -1,7 +1,7 @@
 # Everything runs from .venv, which every target sees to by itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-zero test lint storm bench lambda-package lock clean
+.PHONY: help setup demo demo-zero test lint storm bench cost-table lambda-package lock clean
 READY := .venv/.ready
 
 help: ## say what can be made
@@ -26,6 +26,9 @@ storm: $(READY) ## send 1,000 jobs through a storm of faults; another one: make 
 
 bench: $(READY) ## run all benchmarks and make benchmarks/README.md of them; some of them: make bench ONLY="queue scale"
 	@.venv/bin/python -m benchmarks $(ONLY)
+
+cost-table: $(READY) ## write what both Terraform profiles cost into docs/cost.md; needs Terraform and its AWS provider
+	@.venv/bin/python -m tests.infra.cost_table
 
 lambda-package: $(READY) ## build the Lambda zips for x86_64 and arm64 into dist/
 	@.venv/bin/python .ci/lambda_package.py

@@ -118,7 +118,7 @@ variable "gpu_instance_type" {
 variable "gpu_volume_gb" {
   description = "Size of the GPU's disk in GB, paid for around the clock."
   type        = number
-  default     = 40
+  default     = 30
 }
 
 variable "gpu_public_ipv4" {

@@ -9,4 +9,4 @@ canary          = "synthetics"
 trace_schedules = true
 bill_hours      = 0
 
-fixed_usd_per_month = 121
+fixed_usd_per_month = 136.69

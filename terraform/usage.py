@@ -1,0 +1,66 @@
+"""What a plan cannot say: how much the system is used. Every assumption of the cost table is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+_MILLISECONDS: Final = {
+    "router": 40.0,
+    "authorizer": 10.0,
+    "queue-health": 10.0,
+    "waker": 60.0,
+    "reaper": 60.0,
+    "gauges": 150.0,
+    "canary": 250.0,
+    "cost-publisher": 800.0,
+    "budget-killer": 10_000.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A month of use.
+
+    Attributes:
+        gpu_hours: hours that instances run, all together.
+        requests: calls of POST /infer.
+        calls_per_request: calls of the API for each of them, itself and one of /status or /stop.
+        snapshots_per_reply: how often the worker writes a reply object, the intervals growing.
+        polls_per_reply: how often a client asks S3 for it.
+        reply_kb: size of a reply when it is done, in KB.
+        reply_days: for how long it is kept, in days.
+        ami_gb: what the image's snapshot holds, in GB: packages, driver and weights.
+        worker_log_mb: what an hour of the worker logs, in MB.
+        call_log_kb: what a call of a function logs, in KB, Lambda's own lines included.
+        access_log_kb: what a call of the API adds to the access log, in KB.
+        milliseconds: how long each function runs for a call.
+        synthetics_schedule: when CloudWatch Synthetics runs, where the plan does not know its template yet.
+        synthetics_seconds: how long a run of CloudWatch Synthetics is.
+        synthetics_puts: objects that such a run writes.
+        metrics_at_all_times: custom metrics that get data every minute or every 15.
+        metrics_with_gpu: custom metrics that get data only in hours in which the GPU runs; AWS bills by the hour.
+        nlb_capacity_units: how busy the load balancer is on average.
+        mails: mails that alarms send.
+    """
+
+    gpu_hours: float = 10.0
+    requests: float = 3_000.0
+    calls_per_request: float = 2.0
+    snapshots_per_reply: float = 8.0
+    polls_per_reply: float = 20.0
+    reply_kb: float = 8.0
+    reply_days: float = 1.0
+    ami_gb: float = 20.0
+    worker_log_mb: float = 10.0
+    call_log_kb: float = 1.0
+    access_log_kb: float = 0.3
+    milliseconds: Mapping[str, float] = field(default_factory=lambda: _MILLISECONDS)
+    synthetics_schedule: str = "rate(1 minute)"
+    synthetics_seconds: float = 5.0
+    synthetics_puts: float = 3.0
+    metrics_at_all_times: float = 7.0
+    metrics_with_gpu: float = 20.0
+    nlb_capacity_units: float = 0.01
+    mails: float = 20.0

@@ -1,0 +1,103 @@
+"""Who may do what, and for the sake of which line: the table that every policy of both profiles is held against."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Need(NamedTuple):
+    """Where an action is used: a file, and the call in it; `by` instead names a program that is not ours."""
+
+    file: str = ""
+    call: str = ""
+    by: str = ""
+
+
+def _by(program: str, *actions: str) -> dict[str, Need]:
+    return dict.fromkeys(actions, Need(by=program))
+
+
+_FIND: Final = {"ec2:DescribeInstances": Need("router_lambda/ec2.py", '"describe_instances"')}
+_START: Final = {
+    "ec2:StartInstances": Need("router_lambda/ec2.py", '"start_instances"'),
+    # Before a start, the guards of the budget are read; a right to list lets S3 say which of them is absent.
+    "s3:GetObject": Need("router_lambda/budget.py", '"GET"'),
+    "s3:ListBucket": Need("router_lambda/budget.py", "404"),
+}
+_STOP: Final = {"ec2:StopInstances": Need("router_lambda/ec2.py", '"stop_instances"')}
+
+_LAMBDA: Final = _by("Lambda's runtime", "logs:CreateLogStream", "logs:PutLogEvents")
+_TRACE: Final = _by("Lambda's X-Ray daemon", "xray:PutTelemetryRecords", "xray:PutTraceSegments")
+_INTERFACES: Final = _by(
+    "Lambda itself, before the code runs; the code is denied it",
+    *("ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"),
+    *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses"),
+)
+_IN_VPC: Final = _LAMBDA | _INTERFACES
+
+ROLES: Final[dict[str, dict[str, Need]]] = {
+    # Of s3:GetObject, the router lends what is below replies/ to whom it gives a signed address.
+    "router": _IN_VPC | _TRACE | _FIND | _START | _STOP,
+    "authorizer": _LAMBDA | _TRACE,
+    "queue-health": _IN_VPC | _TRACE,
+    "waker": _IN_VPC | _FIND | _START | {"s3:PutObject": Need("router_lambda/overdue.py", "put_object(")},
+    "reaper": _IN_VPC | _FIND | _STOP,
+    "gauges": _IN_VPC | _FIND,
+    "canary": _IN_VPC,
+    "cost-publisher": _LAMBDA
+    | _TRACE
+    | {
+        "ce:GetCostAndUsage": Need("router_lambda/cost_explorer.py", "get_cost_and_usage("),
+        "cloudwatch:GetMetricStatistics": Need("router_lambda/cost_publisher.py", "get_metric_statistics("),
+        "s3:GetObject": Need("router_lambda/cost_publisher.py", "get_object("),
+        "s3:PutObject": Need("router_lambda/cost_publisher.py", "put_object("),
+    },
+    "budget-killer": _LAMBDA
+    | _TRACE
+    | _FIND
+    | _STOP
+    | _by("Lambda, in the function's name, when its last try has failed", "sns:Publish")
+    | {"s3:PutObject": Need("router_lambda/budget_killer.py", "put_object(")},
+    "gpu-0": {
+        "ec2:StopInstances": Need("worker/instance.py", "stop_instances("),
+        "s3:AbortMultipartUpload": Need("worker/store.py", "abort_multipart_upload("),
+        "s3:GetObject": Need("worker/store.py", "get_object("),
+        "s3:PutObject": Need("worker/store.py", "put_object("),
+        "s3:ListBucket": Need("worker/store.py", "except _NotFound"),
+    }
+    | _by(
+        "the CloudWatch agent",
+        *("cloudwatch:PutMetricData", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
+    )
+    | _by(
+        "the SSM agent, for a shell without SSH",
+        *("ssm:UpdateInstanceInformation", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel"),
+        *("ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel"),
+    ),
+    # The role of CloudWatch Synthetics, in the profile `seed` alone.
+    "ping": _by(
+        "CloudWatch Synthetics, as its user guide has it",
+        *("cloudwatch:PutMetricData", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+        *("s3:GetBucketLocation", "s3:GetObject", "s3:ListAllMyBuckets", "s3:PutObject"),
+    )
+    | _INTERFACES,
+}
+"""By role, less the system's name: its actions, each with what needs it."""
+
+TRACED_BY_SCHEDULE: Final = ("waker", "reaper", "gauges", "canary")
+"""Functions that are traced, and may send traces, in the profile `seed` alone."""
+
+TRACE: Final = _TRACE
+
+EVERYWHERE: Final[dict[str, str]] = {
+    "ec2:DescribeInstances": "EC2 knows no narrower resource for a description",
+    **dict.fromkeys(_INTERFACES, "Lambda asks for it so: it makes the interfaces before there is anything to name"),
+    **dict.fromkeys(_TRACE, "X-Ray knows no resource for traces that are sent"),
+    "cloudwatch:PutMetricData": "CloudWatch knows no resource; the namespace is a condition",
+    "cloudwatch:GetMetricStatistics": "CloudWatch knows no resource for a metric",
+    "ce:GetCostAndUsage": "Cost Explorer knows no resource: it is the account's costs",
+    "s3:ListAllMyBuckets": "the list of all buckets is of no bucket",
+    "ssm:UpdateInstanceInformation": "as AWS's own policy for the agent has it",
+    **{action: "Session Manager's channels have no resource" for action in ROLES["gpu-0"] if "ssmmessages" in action},
+}
+"""Actions that may be allowed for `*`, each with the reason why there is nothing narrower."""

@@ -1,0 +1,193 @@
+"""What has to hold over all modules of both profiles, whatever a module's own suite says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.infra.terraform_world import PROFILES, resources
+
+Plans = dict[str, dict[str, Any]]
+Found = Mapping[str, dict[str, Any]]
+"""Resources of a plan by address, each with type and values."""
+
+WORLD = {"0.0.0.0/0", "::/0"}
+
+
+@pytest.fixture(params=PROFILES)
+def found(request: pytest.FixtureRequest, plans: Plans) -> Found:
+    """Return the resources of each profile."""
+    return resources(plans[request.param])
+
+
+def of(found: Found, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield address and values of the resources of a type."""
+    return ((address, each["values"]) for address, each in found.items() if each["type"] == kind)
+
+
+# The rules: each returns the addresses of what breaks it.
+
+
+def open_to_the_world(found: Found) -> list[str]:
+    """Nothing lets the internet in: no rule, and no group or list with rules of its own."""
+    rules = [
+        address
+        for address, values in of(found, "aws_vpc_security_group_ingress_rule")
+        if {values["cidr_ipv4"], values["cidr_ipv6"]} & WORLD or values["ip_protocol"] != "tcp"
+    ]
+    inline = [address for address, values in of(found, "aws_security_group") if values.get("ingress")]
+    other = [a for a, each in found.items() if each["type"] in {"aws_security_group_rule", "aws_network_acl_rule"}]
+    return rules + inline + other
+
+
+def ports(found: Found) -> set[int]:
+    """Return the ports that are open to anybody at all."""
+    open_ports: set[int] = set()
+    for _, values in of(found, "aws_vpc_security_group_ingress_rule"):
+        open_ports.update(range(values["from_port"], values["to_port"] + 1))
+    return open_ports
+
+
+def reachable(found: Found) -> list[str]:
+    """Nothing has an address of its own, a way for IPv4 out, or a load balancer that faces outside."""
+    kinds = {"aws_nat_gateway", "aws_internet_gateway", "aws_eip"}
+    return [
+        *(address for address, each in found.items() if each["type"] in kinds),
+        *(address for address, values in of(found, "aws_subnet") if values["map_public_ip_on_launch"]),
+        *(address for address, values in of(found, "aws_instance") if values.get("associate_public_ip_address")),
+        *(address for address, values in of(found, "aws_lb") if not values["internal"]),
+    ]
+
+
+def kept_too_long(found: Found) -> list[str]:
+    """Every log ends after 30 days at most."""
+    logs = of(found, "aws_cloudwatch_log_group")
+    return [address for address, values in logs if not 1 <= values["retention_in_days"] <= 30]
+
+
+def untagged(found: Found) -> list[str]:
+    """Whatever can be tagged says which system it belongs to."""
+    return [
+        address
+        for address, each in found.items()
+        if "tags_all" in each.get("values", {}) and (each["values"]["tags_all"] or {}).get("project") != "tl-fif"
+    ]
+
+
+def silent(found: Found) -> list[str]:
+    """Every alarm is on, tells somebody, and says what to do and what missing data mean."""
+    return [
+        address
+        for address, values in of(found, "aws_cloudwatch_metric_alarm")
+        if not values["actions_enabled"]
+        or not values.get("alarm_actions", ["known after apply"])
+        or len(values["alarm_description"] or "") < 40
+        or not values["treat_missing_data"]
+    ]
+
+
+def unencrypted(found: Found) -> list[str]:
+    """Disks and queue are encrypted where they rest, and so is every bucket."""
+    disks = [a for a, v in of(found, "aws_instance") if not all(disk["encrypted"] for disk in v["root_block_device"])]
+    queues = of(found, "aws_elasticache_replication_group")
+    buckets = [address for address, _ in of(found, "aws_s3_bucket")]
+    encrypted = {a.replace("_server_side_encryption_configuration", "") for a, _ in of(found, _ENCRYPTION)}
+    return [
+        *disks,
+        *(address for address, values in queues if values["at_rest_encryption_enabled"] != "true"),
+        *(address for address in buckets if address not in encrypted),
+    ]
+
+
+_ENCRYPTION = "aws_s3_bucket_server_side_encryption_configuration"
+
+
+def old_metadata(found: Found) -> list[str]:
+    """Every instance asks for IMDSv2, has no SSH key and is stopped by a shutdown."""
+    return [
+        address
+        for address, values in of(found, "aws_instance")
+        if values["metadata_options"][0]["http_tokens"] != "required"
+        or values.get("key_name")
+        or values["instance_initiated_shutdown_behavior"] != "stop"
+    ]
+
+
+def without_alias(found: Found) -> list[str]:
+    """Every function has the alias that its callers use, and publishes versions for it."""
+    aliased = {address.rpartition(".aws_lambda_alias.prod")[0] for address, _ in of(found, "aws_lambda_alias")}
+    functions = of(found, "aws_lambda_function")
+    return [a for a, v in functions if not v["publish"] or a.rpartition(".aws_lambda_function.")[0] not in aliased]
+
+
+RULES: list[Callable[[Found], list[str]]] = [
+    *(open_to_the_world, reachable, kept_too_long, untagged),
+    *(silent, unencrypted, old_metadata, without_alias),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_nothing_breaks_the_rule(found: Found, rule: Callable[[Found], list[str]]) -> None:
+    """In either profile."""
+    assert rule(found) == []
+
+
+def test_two_ports_are_open(plans: Plans) -> None:
+    """Redis to its clients; with the load balancer, TLS from it and to it."""
+    assert ports(resources(plans["lean"])) == {6379}
+    assert ports(resources(plans["seed"])) == {443, 6379}
+
+
+Change = tuple[str, str, dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        (open_to_the_world, ("lean", "aws_vpc_security_group_ingress_rule", {"cidr_ipv4": "0.0.0.0/0"})),
+        (open_to_the_world, ("lean", "aws_vpc_security_group_ingress_rule", {"cidr_ipv6": "::/0"})),
+        (open_to_the_world, ("lean", "aws_vpc_security_group_ingress_rule", {"ip_protocol": "-1"})),
+        (open_to_the_world, ("lean", "aws_security_group", {"ingress": [{"from_port": 22}]})),
+        (reachable, ("lean", "aws_subnet", {"map_public_ip_on_launch": True})),
+        (reachable, ("lean", "aws_instance", {"associate_public_ip_address": True})),
+        (reachable, ("seed", "aws_lb", {"internal": False})),
+        (kept_too_long, ("lean", "aws_cloudwatch_log_group", {"retention_in_days": 0})),
+        (untagged, ("lean", "aws_instance", {"tags_all": None})),
+        (silent, ("lean", "aws_cloudwatch_metric_alarm", {"actions_enabled": False})),
+        (silent, ("lean", "aws_cloudwatch_metric_alarm", {"alarm_actions": []})),
+        (silent, ("lean", "aws_cloudwatch_metric_alarm", {"alarm_description": "bad"})),
+        (unencrypted, ("lean", "aws_instance", {"root_block_device": [{"encrypted": False}]})),
+        (unencrypted, ("lean", "aws_elasticache_replication_group", {"at_rest_encryption_enabled": "false"})),
+        (old_metadata, ("lean", "aws_instance", {"metadata_options": [{"http_tokens": "optional"}]})),
+        (old_metadata, ("lean", "aws_instance", {"key_name": "mine"})),
+        (old_metadata, ("lean", "aws_instance", {"instance_initiated_shutdown_behavior": "terminate"})),
+        (without_alias, ("lean", "aws_lambda_function", {"publish": False})),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else f"{value[1]} {next(iter(value[2]))}",
+)
+def test_a_rule_finds_what_breaks_it(plans: Plans, rule: Callable[[Found], list[str]], change: Change) -> None:
+    """Each can fail."""
+    profile, kind, values = change
+    found = copy.deepcopy(resources(plans[profile]))
+    changed = [address for address, each in found.items() if each["type"] == kind]
+    assert changed
+    for address in changed:
+        found[address]["values"] |= values
+    assert set(rule(found)) == set(changed)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [
+        (reachable, "aws_nat_gateway"),
+        (reachable, "aws_internet_gateway"),
+        (open_to_the_world, "aws_security_group_rule"),
+    ],
+)
+def test_a_rule_finds_what_should_not_be_there(plans: Plans, rule: Callable[[Found], list[str]], kind: str) -> None:
+    """Kinds of which there is to be none."""
+    found = resources(plans["lean"]) | {f"{kind}.x": {"type": kind, "values": {}}}
+    assert rule(found) == [f"{kind}.x"]
