@@ -88,7 +88,12 @@ def table(cost: Cost) -> str:
     rows = [("what", "a month", "USD for one", "USD a month")]
     for by_gpu_hour in (False, True):
         rows += [
-            (line.what, f"{_number(line.quantity)} {line.price.unit}", _number(line.price.usd), f"{line.usd:.2f}")
+            (
+                line.what,
+                f"{_number(round(line.quantity, 4))} {line.price.unit}",
+                _number(line.price.usd),
+                f"{line.usd:.2f}",
+            )
             for line in cost.lines
             if line.by_gpu_hour is by_gpu_hour
         ]

@@ -88,7 +88,8 @@ def applying(folder: Path, package: Path | None) -> Iterator[dict[str, Deploymen
             aws.launch()
             stack.callback(aws.stop)
             servers[profile] = aws
-        threads = stack.enter_context(ThreadPoolExecutor(len(PROFILES), thread_name_prefix="terraform"))
+        # A thread for each step that may have to wait for the one before.
+        threads = stack.enter_context(ThreadPoolExecutor(3 * len(PROFILES), thread_name_prefix="terraform"))
         made = {}
         for profile, aws in servers.items():
             aws.wait_ready()

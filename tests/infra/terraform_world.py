@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -81,31 +80,13 @@ def program() -> str:
     return found
 
 
-@cache
-def _cli_config() -> Path:
-    """Write Terraform's own settings: no question for updates, providers from the mirror where there is one."""
+def _cli_config() -> str:
+    """Return Terraform's own settings: no question for updates, providers from the mirror where there is one."""
     mirror = find_mirror()
     text = "disable_checkpoint = true\n"
     if mirror is not None:
         text += f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n'
-    path = Path(tempfile.mkdtemp(prefix="tl-fif-test-terraform-"), "terraform.rc")
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def environment(endpoint: str | None = None) -> dict[str, str]:
-    """Return an environment with nobody's credentials, in which every call goes to `endpoint`, or nowhere."""
-    ours = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return ours | {
-        "TF_CLI_CONFIG_FILE": str(_cli_config()),
-        "TF_IN_AUTOMATION": "1",
-        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": endpoint or "http://127.0.0.1:1",  # nobody listens there
-        "AWS_MAX_ATTEMPTS": "1",  # what is not answered now never is
-    }
+    return text
 
 
 class Workspace:
@@ -123,6 +104,7 @@ class Workspace:
         for path in REPOSITORY.iterdir():
             if path != FOLDER and path.name != "dist" and not path.name.startswith("."):
                 (folder / path.name).symlink_to(path)
+        (folder / "terraform.rc").write_text(_cli_config(), encoding="utf-8")
         self._aws = aws
         self._variables = {"alert_email": "alerts@example.com", "package": str(package or folder / "package.zip")}
         if package is None:
@@ -139,7 +121,7 @@ class Workspace:
         done = subprocess.run(
             [program(), *arguments],
             cwd=self.folder / within,
-            env=environment(self._aws.endpoint if self._aws else None),
+            env=self._environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -190,6 +172,20 @@ class Workspace:
     def state(self) -> list[str]:
         """Return the address of everything that was applied."""
         return self.run("state", "list").splitlines()
+
+    def _environment(self) -> dict[str, str]:
+        """Return an environment with nobody's credentials, in which every call goes to the emulated AWS, or nowhere."""
+        ours = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        return ours | {
+            "TF_CLI_CONFIG_FILE": str(self.folder.parent / "terraform.rc"),
+            "TF_IN_AUTOMATION": "1",
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self._aws.endpoint if self._aws else "http://127.0.0.1:1",  # where nobody listens
+            "AWS_MAX_ATTEMPTS": "1",  # what is not answered now never is
+        }
 
     def _options(self, profile: str) -> list[str]:
         variables = self._variables
