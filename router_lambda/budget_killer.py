@@ -125,10 +125,8 @@ class Killer:
         Those that EC2 stops are added to `stopped`; they are looked at again, as its list may be late.
         """
         try:
-            up = [each for each in self._ec2.instances() if each.is_up]
+            up = [each for each in self._ec2.find() if each.is_up]
         except Ec2Unavailable as error:
-            if error.code == "NoInstance":
-                return []
             return [f"nobody knows which GPUs run ({error.code}); look at EC2, and stop them by hand"]
         return [self._stop(each, stopped, reason) for each in up]
 

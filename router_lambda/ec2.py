@@ -78,8 +78,8 @@ class Ec2:
     def _ec2(self) -> Any:
         return self._make_client()
 
-    def instances(self) -> list[Instance]:
-        """Return them all, at least one, those first that can work soonest: one that stops comes last."""
+    def find(self) -> list[Instance]:
+        """Return them all, those first that can work soonest: one that stops comes last."""
         name, value = self._tag
         filters = [
             {"Name": f"tag:{name}", "Values": [value]},
@@ -90,12 +90,18 @@ class Ec2:
             for reservation in self._call("describe_instances", Filters=filters)["Reservations"]
             for each in reservation["Instances"]
         ]
+        return sorted(found, key=lambda instance: _BY_NEARNESS.index(instance.state))
+
+    def instances(self) -> list[Instance]:
+        """Return them as `find` does; that there is none is a refusal too."""
+        found = self.find()
         if not found:
+            name, value = self._tag
             message = (
                 f"no EC2 instance has the tag {name}={value}; set the infrastructure up, then send the request again"
             )
             raise Ec2Unavailable("NoInstance", message, 300)
-        return sorted(found, key=lambda instance: _BY_NEARNESS.index(instance.state))
+        return found
 
     def start(self, instance_id: str) -> None:
         """Start a stopped instance; nothing happens to one that runs."""

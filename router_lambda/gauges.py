@@ -116,7 +116,7 @@ class Gauges:
 
     def _look_at_gpus(self, end: int) -> dict[str, float]:
         """Write how many are up now, and how long they ran up to `end`."""
-        instances = self._instances()
+        instances = self._ec2.find()
         up = sum(each.is_up for each in instances)
         logs.gauge(QUEUE_NAMESPACE, {"GpusUp": (up, "Count")})
         total = 0.0
@@ -127,14 +127,6 @@ class Gauges:
             total += seconds
         self._counted_up_to = max(end, self._counted_up_to or end)
         return {"GpusUp": up, "GpuSeconds": total}
-
-    def _instances(self) -> list[Instance]:
-        try:
-            return self._ec2.instances()
-        except Ec2Unavailable as error:
-            if error.code == "NoInstance":
-                return []
-            raise
 
     def _uncounted(self, end: int) -> range:
         """Return the beginnings of the minutes up to `end` that were not counted yet."""

@@ -177,12 +177,7 @@ class Gpu:
 
     def stop(self, queue: Queue) -> str:
         """Stop what runs if nothing waits or runs, or leave word for the worker; return `stopping` or `stopped`."""
-        try:
-            instances = self._ec2.instances()
-        except Ec2Unavailable as error:
-            if error.code == "NoInstance":
-                return "stopped"
-            raise
+        instances = self._ec2.find()
         up = [each.id for each in instances if each.is_up]
         if not up:
             return "stopping" if any(each.state == "stopping" for each in instances) else "stopped"

@@ -179,7 +179,7 @@ class Reaper:
             Ec2Unavailable: nobody knows which instances there are.
             NotStopped: one or more should have been stopped and were not; the others were.
         """
-        instances = self._instances()
+        instances = self._ec2.find()
         if not instances:
             return {"stopped": [], "looked_at": 0}
         seen = self._look()
@@ -188,14 +188,6 @@ class Reaper:
             self._remember(missing_since(instances, seen, now))
         stopped = self._stop(verdicts(instances, seen, now, self._limits))
         return {"stopped": stopped, "looked_at": len(instances)}
-
-    def _instances(self) -> list[Instance]:
-        try:
-            return self._ec2.instances()
-        except Ec2Unavailable as error:
-            if error.code == "NoInstance":
-                return []
-            raise
 
     def _look(self) -> Seen | None:
         """Read all that Redis knows, `None` if it cannot be reached."""

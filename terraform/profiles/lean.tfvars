@@ -1,4 +1,4 @@
-# The quickstart: at most €20 a month, ten hours of GPU included. `python -m terraform.cost` shows what each part costs.
+# The quickstart: at most €20 a month without VAT, ten hours of GPU included. `python -m terraform.cost` shows what each part costs.
 
 queue_engine    = "valkey"
 queue_node_type = "cache.t4g.micro"

@@ -125,9 +125,9 @@ class World:
         class Called(Ec2):
             """EC2 as the killer calls it."""
 
-            def instances(self) -> list[Instance]:
+            def find(self) -> list[Instance]:
                 world.count()
-                return super().instances()
+                return super().find()
 
             def stop(self, instance_ids: list[str]) -> None:
                 world.count()
