@@ -137,6 +137,16 @@ def test_the_budget_calls_the_killer(deployed: Deployed) -> None:
     assert (budget["BudgetType"], budget["TimeUnit"]) == ("COST", "MONTHLY")
 
 
+def test_the_access_log_is_as_agreed(deployed: Deployed) -> None:
+    """Its five fields, in the log group that keeps them for 30 days."""
+    (stage,) = deployed.aws.client("apigatewayv2").get_stages(ApiId=deployed.api_id)["Items"]
+    settings = stage["AccessLogSettings"]
+    assert json.loads(settings["Format"]).keys() == {"requestId", "ip", "route", "status", "latencyMs"}
+    (group,) = deployed.aws.client("logs").describe_log_groups(logGroupNamePrefix="/apigw/")["logGroups"]
+    assert (group["logGroupName"], group["retentionInDays"]) == ("/apigw/tl-fif", 30)
+    assert settings["DestinationArn"] == group["arn"].removesuffix(":*")
+
+
 # What is deployed
 
 
