@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,16 +127,34 @@ def _read(path: Path | None) -> Plan:
         raise Unpriced(f"this is no JSON ({error}); give what `terraform show -json PLAN` prints") from error
 
 
+def _amount(text: str) -> float:
+    """Read a number that is not below 0."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no amount: give a number that is not below 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    """Read a number above 0."""
+    value = _amount(text)
+    if not value:
+        raise argparse.ArgumentTypeError("a dollar is worth something: give a rate above 0")
+    return value
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the table; return 1 where a check fails, 2 where something has no price."""
     usual = Usage()
     parser = argparse.ArgumentParser(prog="python -m terraform.cost", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("plan", nargs="?", type=Path, help="output of `terraform show -json`; default: standard input")
-    parser.add_argument("--gpu-hours", type=float, default=usual.gpu_hours, help="hours of GPU a month; default: 10")
-    parser.add_argument("--requests", type=float, default=usual.requests, help="calls of /infer a month; default: 3000")
-    parser.add_argument("--eur-per-usd", type=float, help="exchange rate; default: the plan's usd_per_eur")
+    parser.add_argument("--gpu-hours", type=_amount, default=usual.gpu_hours, help="hours of GPU a month; default: 10")
     parser.add_argument(
-        "--check", type=float, metavar="EUR", help="end with status 1 if the month costs more than that"
+        "--requests", type=_amount, default=usual.requests, help="calls of /infer a month; default: 3000"
+    )
+    parser.add_argument("--eur-per-usd", type=_rate, help="exchange rate; default: the plan's usd_per_eur")
+    parser.add_argument(
+        "--check", type=_amount, metavar="EUR", help="end with status 1 if the month costs more than that"
     )
     options = parser.parse_args(arguments)
     prices = Prices.load()

@@ -15,10 +15,18 @@ data "aws_ec2_instance_type_offerings" "gpu" {
   }
 }
 
-data "aws_ssm_parameter" "ami" {
+# All below the path, so that a parameter that is not there yet is told in words.
+data "aws_ssm_parameters_by_path" "ami" {
   count = var.ami_id == null ? 1 : 0
 
-  name = "/${var.name}/latest_ami_id"
+  path = "/${var.name}"
+
+  lifecycle {
+    postcondition {
+      condition     = contains(self.names, local.ami_parameter)
+      error_message = "There is no image for the GPU yet: bake one, whose id is published as the SSM parameter ${local.ami_parameter}, or name one by -var ami_id=ami-…"
+    }
+  }
 }
 
 # ARNs are put together here from what is known, so that a plan shows every policy in full.
@@ -26,7 +34,8 @@ locals {
   account       = data.aws_caller_identity.this.account_id
   partition     = data.aws_partition.this.partition
   zone          = var.zone != null ? var.zone : sort(data.aws_ec2_instance_type_offerings.gpu[0].locations)[0]
-  ami_id        = var.ami_id != null ? var.ami_id : nonsensitive(data.aws_ssm_parameter.ami[0].value)
+  ami_parameter = "/${var.name}/latest_ami_id"
+  ami_id        = var.ami_id != null ? var.ami_id : nonsensitive(zipmap(data.aws_ssm_parameters_by_path.ami[0].names, data.aws_ssm_parameters_by_path.ami[0].values)[local.ami_parameter])
   bucket        = var.bucket != null ? var.bucket : "${var.name}-${local.account}-${var.region}"
   bucket_arn    = "arn:${local.partition}:s3:::${local.bucket}"
   package       = var.package != null ? var.package : "${path.module}/../dist/tl-fif-router-${var.architecture}.zip"

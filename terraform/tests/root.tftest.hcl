@@ -20,8 +20,8 @@ override_data {
 }
 
 override_data {
-  target = data.aws_ssm_parameter.ami[0]
-  values = { value = "ami-0fromssm" }
+  target = data.aws_ssm_parameters_by_path.ami[0]
+  values = { names = ["/tl-fif/another", "/tl-fif/latest_ami_id"], values = ["other", "ami-0fromssm"] }
 }
 
 variables {
@@ -133,4 +133,15 @@ run "a_name_that_is_too_long" {
   }
 
   expect_failures = [var.name]
+}
+
+run "no_image_yet" {
+  command = plan
+
+  override_data {
+    target = data.aws_ssm_parameters_by_path.ami[0]
+    values = { names = [], values = [] }
+  }
+
+  expect_failures = [data.aws_ssm_parameters_by_path.ami[0]]
 }

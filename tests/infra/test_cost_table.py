@@ -181,3 +181,11 @@ def test_the_command_says_what_it_wants(
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert main([]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--gpu-hours=-3", "--requests=nan", "--eur-per-usd=0", "--check=inf", "--check=x"])
+def test_the_command_refuses_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A month of less than nothing would look cheap."""
+    with pytest.raises(SystemExit, match="2"):
+        main([option])
+    assert option.partition("=")[0] in capsys.readouterr().err

@@ -26,6 +26,11 @@ variable "handler" {
 variable "package" {
   description = "Path of the zip that `make lambda-package` builds."
   type        = string
+
+  validation {
+    condition     = fileexists(var.package)
+    error_message = "There is no such file; run `make lambda-package` in the repository's root first."
+  }
 }
 
 variable "architecture" {

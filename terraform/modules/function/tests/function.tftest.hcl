@@ -177,3 +177,13 @@ run "a_name_that_only_begins_alike" {
     error_message = "The SDK's own settings may be given."
   }
 }
+
+run "no_package_yet" {
+  command = plan
+
+  variables {
+    package = "../../../dist/of-a-build-that-nobody-ran.zip"
+  }
+
+  expect_failures = [var.package]
+}
