@@ -33,17 +33,25 @@ locals {
     }
   }[var.canary]
 
-  alarms = {
+  # A count of what should not happen: a single one within five minutes is told by mail, and no count is a good one.
+  usual = {
+    period    = 300
+    breaching = 1
+    of        = 1
+    is        = ">="
+    threshold = 1
+    missing   = "notBreaching"
+    page      = false
+    tells_ok  = false
+  }
+
+  # What each has of its own.
+  described = {
     api-latency = {
       does      = "Of the API's answers in five minutes, one in 20 took 300 ms or longer. Run the saved query to see which route; cold starts after a deployment pass by themselves."
       metrics   = { latency = { namespace = "AWS/ApiGateway", name = "Latency", dimensions = { ApiId = var.api_id }, stat = "p95" } }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
       threshold = 300
       missing   = "notBreaching" # nobody asked, so nobody waited
-      page      = false
       tells_ok  = true
     }
     ping = {
@@ -61,62 +69,30 @@ locals {
     queue-health = {
       does      = "/queue-health failed in two periods of five minutes: Redis is away or slow. Look at the node's events in ElastiCache and at its security group; jobs are refused meanwhile."
       metrics   = { failures = { namespace = "TLFIF/Canary", name = "QueueHealthFailures", dimensions = {}, stat = "Sum" } }
-      period    = 300
       breaching = 2
       of        = 2
-      is        = ">="
-      threshold = 1
       missing   = "breaching" # as above
-      page      = false
       tells_ok  = true
     }
     redis-memory = {
       does      = "Redis uses 70 % of its memory and refuses writes when it is full. Jobs leave after 300 s: look for a flood of them, or for keys of somebody else's, then take a larger node."
       metrics   = { memory = { namespace = "AWS/ElastiCache", name = "DatabaseMemoryUsagePercentage", dimensions = { CacheClusterId = var.queue_cluster_id }, stat = "Maximum" } }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
       threshold = 70
       missing   = "missing" # a node that is away is the matter of queue-health
-      page      = false
       tells_ok  = true
     }
     boot-failures = {
-      does      = "A GPU was on for its boot deadline without a model, and stopped itself. Look at the worker's log; until it is mended every job pays for a boot in vain."
-      metrics   = { failures = { namespace = "TLFIF/Worker", name = "BootFailures", dimensions = {}, stat = "Sum" } }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
-      threshold = 1
-      missing   = "notBreaching" # counted only when it happens
-      page      = false
-      tells_ok  = false
+      does    = "A GPU was on for its boot deadline without a model, and stopped itself. Look at the worker's log; until it is mended every job pays for a boot in vain."
+      metrics = { failures = { namespace = "TLFIF/Worker", name = "BootFailures", dimensions = {}, stat = "Sum" } }
     }
     redis-enqueue-fail = {
-      does      = "The router could not queue a job, and its client got a 503. Look at the router's log for the reason; queue-health tells whether Redis is away altogether."
-      metrics   = { failures = { namespace = "TLFIF/Router", name = "RedisEnqueueFail", dimensions = {}, stat = "Sum" } }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
-      threshold = 1
-      missing   = "notBreaching"
-      page      = false
-      tells_ok  = false
+      does    = "The router could not queue a job, and its client got a 503. Look at the router's log for the reason; queue-health tells whether Redis is away altogether."
+      metrics = { failures = { namespace = "TLFIF/Router", name = "RedisEnqueueFail", dimensions = {}, stat = "Sum" } }
     }
     reaper-blind = {
       does      = "A GPU runs, and the reaper cannot read from Redis whether it is of use: it stops it only when its session is over. Mend Redis, or stop the GPU by hand."
       metrics   = { blind = { namespace = "TLFIF/Router", name = "ReaperBlind", dimensions = {}, stat = "Sum" } }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
       threshold = 3 # a single look may fail
-      missing   = "notBreaching"
-      page      = false
-      tells_ok  = false
     }
     guard-failures = {
       does = "The reaper could not stop a GPU, the waker could not start one for work that waits, or the last word on a job could not be written. Read their logs; a GPU that nobody stops is to be stopped by hand."
@@ -124,14 +100,6 @@ locals {
         for id, name in { overdue = "OverdueFailures", reaper = "ReaperFailures", waker = "WakerFailures" } :
         id => { namespace = "TLFIF/Router", name = name, dimensions = {}, stat = "Sum" }
       }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
-      threshold = 1
-      missing   = "notBreaching"
-      page      = false
-      tells_ok  = false
     }
     guard-errors = {
       does = "A function that guards the bill failed: waker, reaper, gauges, cost-publisher or budget-killer. Read the log of the one that the dashboard shows; until then watch the GPU by hand."
@@ -139,14 +107,7 @@ locals {
         for guard in local.guards : replace(guard, "-", "_") =>
         { namespace = "AWS/Lambda", name = "Errors", dimensions = { FunctionName = var.function_names[guard] }, stat = "Sum" }
       }
-      period    = 300
-      breaching = 1
-      of        = 1
-      is        = ">="
-      threshold = 1
-      missing   = "notBreaching" # those two that see to the spend have alarms on their silence below
-      page      = false
-      tells_ok  = false
+      missing = "notBreaching" # those two that see to the spend have alarms on their silence below
     }
     spend-unknown = {
       does      = "No CurrentSpendEUR for an hour, so that nothing warns of the spend. Look at the log and the schedule of cost-publisher; after 24 hours no GPU is started any more."
@@ -155,24 +116,21 @@ locals {
       breaching = 4
       of        = 4
       is        = "<"
-      threshold = 1
       missing   = "breaching" # a period without a report is what this is about
-      page      = false
       tells_ok  = true
     }
     gpu-unmetered = {
       does      = "Nobody has counted the seconds of the GPU for 15 minutes, so that CurrentSpendEUR lacks them. Look at the log and the schedule of gauges, and whether a GPU runs."
       metrics   = { reports = { namespace = "TLFIF/Cost", name = "GpuSeconds", dimensions = {}, stat = "SampleCount" } }
-      period    = 300
       breaching = 3
       of        = 3
       is        = "<"
-      threshold = 1
       missing   = "breaching" # as above
-      page      = false
       tells_ok  = true
     }
   }
+
+  alarms = { for name, alarm in local.described : name => merge(local.usual, alarm) }
 
   comparisons = {
     ">=" = "GreaterThanOrEqualToThreshold"
