@@ -13,11 +13,9 @@ from router_lambda.settings import (
     RouterConfigError,
     RouterSettings,
 )
-from router_lambda.watch_settings import KillerSettings
 
 HEALTH = {"TLFIF_REDIS_URL": "redis://cache:6379/0"}
 ROUTER = HEALTH | {"TLFIF_BUCKET": "tl-fif"}
-KILLER = {"TLFIF_BUCKET": "tl-fif", "TLFIF_BUDGET_EUR": "20"}
 JWT = {
     "TLFIF_JWKS_URL": "https://issuer.test/.well-known/jwks.json",
     "TLFIF_JWT_ISSUER": "https://issuer.test",
@@ -25,7 +23,7 @@ JWT = {
 }
 LOCAL = {"TL_DISABLE_JWT": "1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:8333"}
 
-Part = type[HealthSettings] | type[JwtSettings] | type[KillerSettings] | type[ReaperSettings] | type[RouterSettings]
+Part = type[HealthSettings] | type[JwtSettings] | type[ReaperSettings] | type[RouterSettings]
 
 
 def problems(part: Part, environment: dict[str, str]) -> list[str]:
@@ -133,7 +131,6 @@ def test_there_may_be_a_budget(text: str, eur: float) -> None:
     """In EUR a month; the router may do without one, and then nothing is checked."""
     assert RouterSettings.from_environment(ROUTER | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
     assert RouterSettings.from_environment(ROUTER | {"TLFIF_BUDGET_EUR": ""}).budget_eur is None
-    assert KillerSettings.from_environment(KILLER | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
 
 
 @pytest.mark.parametrize(
@@ -143,21 +140,6 @@ def test_any_other_budget_is_refused(text: str) -> None:
     """A cap that is read wrongly is none, or stops everything."""
     said = ["set TLFIF_BUDGET_EUR to a number that is more than 0 and at most 10000, like 12.5"]
     assert problems(RouterSettings, ROUTER | {"TLFIF_BUDGET_EUR": text}) == said
-    assert problems(KillerSettings, KILLER | {"TLFIF_BUDGET_EUR": text}) == said
-
-
-# The budget killer
-
-
-def test_the_killer_needs_the_bucket_and_the_cap() -> None:
-    """It has no way to Redis."""
-    assert KillerSettings.from_environment(KILLER) == KillerSettings("tl-fif", ("env", "tinyllama"), 20.0)
-
-
-def test_all_that_is_wrong_for_the_killer_is_named_at_once() -> None:
-    """So that one deployment mends it: without it nobody stops anything."""
-    said = problems(KillerSettings, {"TLFIF_GPU_TAG": "gpu"})
-    assert [name in each for name, each in zip(("BUCKET", "GPU_TAG", "BUDGET_EUR"), said, strict=True)] == [True] * 3
 
 
 # The reaper

@@ -1,11 +1,11 @@
-"""What the cost publisher and the gauges read from their environment, and what they say of a wrong one."""
+"""What publisher, gauges and killer read from their environment, and what they say of a wrong one."""
 
 from __future__ import annotations
 
 import pytest
 
 from router_lambda.settings import RouterConfigError
-from router_lambda.watch_settings import CostSettings, GaugesSettings
+from router_lambda.watch_settings import CostSettings, GaugesSettings, KillerSettings
 
 COST = {
     "TLFIF_BUCKET": "tl-fif",
@@ -14,12 +14,13 @@ COST = {
     "TLFIF_GPU_USD_PER_HOUR": "0.658",
     "TLFIF_FALLBACK_EUR_PER_USD": "0.8787",
 }
+KILLER = {"TLFIF_BUCKET": "tl-fif", "TLFIF_BUDGET_EUR": "20"}
 
 
-def problems(environment: dict[str, str]) -> list[str]:
+def problems(environment: dict[str, str], part: type[CostSettings | KillerSettings] = CostSettings) -> list[str]:
     """Return what is said of an environment that is refused."""
     with pytest.raises(RouterConfigError) as refused:
-        CostSettings.from_environment(environment)
+        part.from_environment(environment)
     return refused.value.problems
 
 
@@ -91,3 +92,30 @@ def test_the_gauges_need_the_queue_alone() -> None:
     assert found == GaugesSettings("redis://cache:6379/0", ("env", "tinyllama"))
     with pytest.raises(RouterConfigError, match=r"set TLFIF_REDIS_URL; write TLFIF_GPU_TAG as name=value"):
         GaugesSettings.from_environment({"TLFIF_GPU_TAG": "gpu"})
+
+
+def test_the_killer_needs_the_bucket_and_the_cap() -> None:
+    """It has no way to Redis."""
+    assert KillerSettings.from_environment(KILLER) == KillerSettings("tl-fif", ("env", "tinyllama"), 20.0)
+
+
+def test_all_that_is_wrong_for_the_killer_is_named_at_once() -> None:
+    """So that one deployment mends it: without it nobody stops anything."""
+    said = problems({"TLFIF_GPU_TAG": "gpu"}, KillerSettings)
+    assert [name in each for name, each in zip(("BUCKET", "GPU_TAG", "BUDGET_EUR"), said, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(("text", "eur"), [("20", 20.0), ("19.50", 19.5), ("0.01", 0.01), ("10000", 10_000.0)])
+def test_the_cap_is_in_eur_a_month(text: str, eur: float) -> None:
+    """The same for those who say what was spent and for who stops the GPUs."""
+    assert CostSettings.from_environment(COST | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
+    assert KillerSettings.from_environment(KILLER | {"TLFIF_BUDGET_EUR": text}).budget_eur == eur
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0.0", "-1", "+20", "10000.01", "10001", "20,5", "2e1", "nan", "inf", "€20", " 20", "\u0662\u0660"]
+)
+def test_any_other_cap_is_refused(text: str) -> None:
+    """A cap that is read wrongly is none, or stops everything."""
+    said = ["set TLFIF_BUDGET_EUR to a number that is more than 0 and at most 10000, like 12.5"]
+    assert problems(KILLER | {"TLFIF_BUDGET_EUR": text}, KillerSettings) == said
