@@ -113,7 +113,11 @@ class Deployed:
         # A custom endpoint and AWS's dual-stack ones exclude each other.
         given.pop("AWS_USE_DUALSTACK_ENDPOINT", None)
         given |= _LAMBDA_SETS | self.bench.s3.environment() | {"AWS_ENDPOINT_URL": self.aws.endpoint}
-        stand_ins = {"TLFIF_REDIS_URL": self.bench.redis_url, "TLFIF_BUCKET": self.bench.s3.bucket}
+        stand_ins = {
+            "TLFIF_REDIS_URL": self.bench.redis_url,
+            "TLFIF_BUCKET": self.bench.s3.bucket,
+            "TLFIF_URL": "http://127.0.0.1:1",  # nobody listens there
+        }
         given |= {name: value for name, value in stand_ins.items() if name in given}
         if url := given.get("TLFIF_JWKS_URL"):
             given["TLFIF_JWKS_URL"] = f"{self.aws.endpoint}{urlsplit(url).path}"

@@ -271,6 +271,13 @@ def test_the_gauges_measure_queue_and_gpu(deployed: Deployed, redis_url: str) ->
     assert '"QueueDepth"' in log
 
 
+def test_the_canary_asks_the_api(deployed: Deployed) -> None:
+    """Its address is the API's; here nobody answers, and both figures say so."""
+    assert deployed.environment("canary")["TLFIF_URL"] == deployed.outputs["api_url"]
+    with deployed.run("canary") as canary:
+        assert canary.invoke(sample("every-minute")) == {"PingFailures": 1, "QueueHealthFailures": 1}
+
+
 def test_the_killer_stops_the_gpu_and_nothing_starts_it(deployed: Deployed) -> None:
     """Called as SNS does; what it writes is what the router reads."""
     deployed.start_gpu()
