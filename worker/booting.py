@@ -1,8 +1,8 @@
-"""Answers `/healthz` while the engine loads, which blocks the event loop for minutes and forks, and watches the time.
+"""Answers `/healthz` and `/v1` while the engine loads, and watches the time.
 
-The engine's processes must not inherit a socket of the worker, and an import that hangs lets no thread run, so that a
-process of its own does both meanwhile. It is forked, because it is needed at once and a new interpreter is not there
-at once.
+Loading blocks the event loop for minutes, and forks. The engine's processes must not inherit a socket of the worker,
+and an import that hangs lets no thread run, so that a process of its own does both meanwhile. It is forked, because it
+is needed at once and a new interpreter is not there at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,18 @@ CLIENT_SECONDS: Final = 5.0
 _HOST: Final = "127.0.0.1"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
+_RETRY_SECONDS: Final = 5
+_MOST_READ: Final = 1_048_576
+_NOT_YET: Final = {
+    "error": {
+        "message": "the engine loads; come again in a few seconds",
+        "type": "server_error",
+        "param": None,
+        "code": "booting",
+    }
+}
+"""What `/v1` answers, in the words of OpenAI's API."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -50,11 +62,12 @@ class Deadline:
 
 @contextmanager
 def booting(port: int, state: Mapping[str, Any], deadline: Deadline) -> Iterator[None]:
-    """Answer `GET /healthz` on 127.0.0.1 with a 503 while entered; SIGTERM and SIGINT end this process with code 0.
+    """Answer `/healthz` and `/v1` on 127.0.0.1 with a 503 while entered; SIGTERM and SIGINT end this process, code 0.
 
-    The answer is `state` as JSON, with `state`, `reasons` and the `seconds` since the entry. Port 0 answers nobody.
-    A port that is taken is not reported: who has to know tries it with `http.bind` first. Enter it in the main thread,
-    since signal handlers can be set there alone, and while no other thread runs. Once it is left, the port is free.
+    What `/healthz` answers is `state` as JSON, with `state`, `reasons` and the `seconds` since the entry. Port 0
+    answers nobody. A port that is taken is not reported: who has to know tries it with `http.bind` first. Enter it in
+    the main thread, since signal handlers can be set there alone, and while no other thread runs. Once it is left, the
+    port is free.
     """
     with _stopping_at_once(), _accompanied(port, state, deadline):
         yield
@@ -140,11 +153,27 @@ def _serve(port: int, shown: Callable[[], dict[str, Any]]) -> None:
         timeout = CLIENT_SECONDS
 
         def do_GET(self) -> None:
-            found = self.path.partition("?")[0] == "/healthz"
-            body = json.dumps(shown() if found else {"error": "not found"}).encode()
-            self.send_response(503 if found else 404)
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                self._answer(503, shown())
+            elif path.startswith("/v1/"):
+                self._answer(503, _NOT_YET)
+            else:
+                self._answer(404, {"error": "not found"})
+
+        def do_POST(self) -> None:
+            # Else the connection would be reset under the answer, for what was sent and not read.
+            length = self.headers.get("content-length", "0")
+            self.rfile.read(min(int(length), _MOST_READ) if length.isdecimal() else 0)
+            self.do_GET()
+
+        def _answer(self, status: int, answer: Mapping[str, Any]) -> None:
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
+            if status == 503:  # noqa: PLR2004 - not yet
+                self.send_header("retry-after", str(_RETRY_SECONDS))
             self.end_headers()
             self.wfile.write(body)
 

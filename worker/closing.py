@@ -61,29 +61,42 @@ class Closing:
                 await anyio.sleep_forever()  # it ends for another reason, and others decide about its instance
             is_due = self._idle.seconds_left == 0.0
             if self._jobs.is_idle and (found := await self._try(is_due=is_due)):
-                self._jobs.drain()
                 return found
             left = None if is_due else self._idle.seconds_left
             wait = LOOK_SECONDS if left is None else min(left, LOOK_SECONDS)
 
     async def _try(self, *, is_due: bool) -> Closed | None:
         """Close if there is a reason to and nothing to do."""
-        late = self._idle.seconds_late
         try:
-            reason: Literal["idle", "asked"] = "idle" if is_due else "asked"
-            if (is_due or await self._services.queue.is_stop_wanted()) and await self._close():
-                return Closed(reason, late)
+            if not is_due and not await self._services.queue.is_stop_wanted():
+                self._away_since = None
+                return None
         except QueueUnavailable as error:
             self._services.health.failed("redis", error)
-            if is_due and self._is_out_of_patience():
-                log.warning("closes without Redis, which does not answer")
-                return Closed("idle", late)
-        else:
-            self._away_since = None
-        return None
+            return None
+        # Requests over HTTP are not in Redis: one that comes from here on waits for what comes of it.
+        self._jobs.places.shut()
+        try:
+            if not self._jobs.is_idle or not await self._is_closed(is_due=is_due):
+                return None
+            late = self._idle.seconds_late
+            self._jobs.drain()
+            return Closed("idle" if is_due else "asked", late)
+        finally:
+            self._jobs.places.reopen()
 
-    async def _close(self) -> bool:
-        return await self._services.queue.close(self._heartbeat.shown("draining"), HEARTBEAT_TTL_SECONDS)
+    async def _is_closed(self, *, is_due: bool) -> bool:
+        """Close it in Redis, or for good without Redis once that has not answered for too long."""
+        try:
+            closed = await self._services.queue.close(self._heartbeat.shown("draining"), HEARTBEAT_TTL_SECONDS)
+        except QueueUnavailable as error:
+            self._services.health.failed("redis", error)
+            if not is_due or not self._is_out_of_patience():
+                return False
+            log.warning("closes without Redis, which does not answer")
+            return True
+        self._away_since = None
+        return closed
 
     def _is_out_of_patience(self) -> bool:
         now = self._clock()

@@ -14,12 +14,12 @@ import anyio
 import anyio.to_thread
 import structlog
 from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
 
 from router_lambda.job import reply_key
 from worker import heartbeat, http, imds, metrics, spot
 from worker.booting import Deadline, booting
 from worker.closing import Closing
-from worker.engine import Engine
 from worker.errors import EngineDied, InstanceRunsOn, QueueUnavailable, StoreUnavailable
 from worker.health import Health
 from worker.idle import IdleTimer
@@ -27,6 +27,7 @@ from worker.instance import Instance
 from worker.jobs import Jobs
 from worker.log import count
 from worker.notify import Notifier
+from worker.openai_api import OpenAiApi
 from worker.phases import Phases, announce, process_began
 from worker.pulse import Pulse
 from worker.queue import JobQueue
@@ -80,7 +81,8 @@ class Daemon:
             )
             pulse, idle = Pulse(settings.stall_seconds), IdleTimer(settings.idle_minutes)
             services = Services(engine, queue, store, self._health, pulse, idle=idle)
-            await self._serve(services, worker_id, instance)
+            app = await engine.openai_app(pulse) if settings.api_key_sha256 else None
+            await self._serve(services, app, worker_id, instance)
         log.info("stopped")
 
     async def _instance(self) -> Instance:
@@ -90,7 +92,7 @@ class Daemon:
         named = settings.worker_id if settings.worker_id and imds.looks_like_an_instance(settings.worker_id) else None
         return Instance(found or named, settings.halt_command)
 
-    async def _load(self, worker_id: str, instance: Instance) -> Engine:
+    async def _load(self, worker_id: str, instance: Instance) -> VllmEngine:
         """Load the engine, or stop the instance if that takes too long."""
         settings, phases = self._settings, self._phases
         phases.ended("daemon")
@@ -109,14 +111,16 @@ class Daemon:
         self._notifier.status("loading the engine")
         with booting(settings.http_port, shown, Deadline(max(0.0, left), give_up)):
             announce(redis_url, "imports", left)
-            engine = await VllmEngine.start(settings.model, settings.engine_args, imported)
+            engine = await VllmEngine.start(
+                settings.model, settings.engine_args, imported, openai=bool(settings.api_key_sha256)
+            )
         phases.ended("engine")
         # What the imports and the engine left on the heap stays for good: no collection needs to look at it again.
         gc.freeze()
         gc.enable()
         return engine
 
-    async def _serve(self, services: Services, worker_id: str, instance: Instance) -> None:
+    async def _serve(self, services: Services, app: ASGIApp | None, worker_id: str, instance: Instance) -> None:
         jobs = Jobs(services, self._settings.max_concurrency)
         beats = heartbeat.Heartbeat(services, jobs, instance.id)
         listener = http.bind(self._settings.http_port)
@@ -130,32 +134,34 @@ class Daemon:
                 "instance": instance.id,
                 "model": services.engine.model,
                 "running": jobs.running,
+                "requests": jobs.places.requests,
                 "idle_seconds": services.idle.seconds_left,
                 **self._health.components,
             }
 
         metrics.IDLE_SECONDS.set_function(lambda: -1.0 if (left := services.idle.seconds_left) is None else left)
         closing = Closing(services, jobs, beats)
+        api = OpenAiApi(app, services, jobs.places, self._settings.api_key_sha256)
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._watch_signals, jobs, name="signals")
             # Before the heartbeat, which would make what an earlier life left look like ours.
             await tasks.start(jobs.sweep, name="sweep")
             # Before anybody is told that this worker is ready: the routers believe the heartbeat alone.
             self._booted(await tasks.start(beats.keep, name="heartbeat"))
-            tasks.start_soon(http.serve, listener, state, name="http")
+            tasks.start_soon(http.serve, listener, state, api, name="http")
             tasks.start_soon(jobs.keep_leases, name="leases")
             tasks.start_soon(jobs.watch_cancels, name="cancels")
             tasks.start_soon(self._notifier.feed_watchdog, name="watchdog")
             tasks.start_soon(_watch_engine, services, jobs, name="engine")
             tasks.start_soon(_watch_store, services, name="store")
             tasks.start_soon(self._watch_first_token, services, name="first token")
-            tasks.start_soon(self._watch_idle, closing, jobs, instance, name="idle")
+            tasks.start_soon(self._watch_idle, closing, jobs, api, instance, name="idle")
             if not self._settings.metadata_disabled:
                 tasks.start_soon(self._watch_spot, jobs, name="spot")
             self._notifier.ready("waiting for jobs")
             log.info("ready", model=services.engine.model, port=listener.getsockname()[1])
             await jobs.consume(tasks)
-            await jobs.finished(self._settings.drain_seconds)
+            await self._finished(jobs, api)
             if self._closed:
                 await self._instance_stops.wait()
             self._notifier.stopping()
@@ -185,7 +191,13 @@ class Daemon:
             except QueueUnavailable as error:
                 services.health.failed("redis", error)
 
-    async def _watch_idle(self, closing: Closing, jobs: Jobs, instance: Instance) -> None:
+    async def _finished(self, jobs: Jobs, api: OpenAiApi) -> None:
+        """Wait for what still runs, as long as it may."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(jobs.finished, self._settings.drain_seconds, name="last jobs")
+            tasks.start_soon(api.finished, self._settings.drain_seconds, name="last requests")
+
+    async def _watch_idle(self, closing: Closing, jobs: Jobs, api: OpenAiApi, instance: Instance) -> None:
         """Stop the instance when it has been idle for long enough.
 
         Here and not behind `consume`, whose last pop may take a second.
@@ -197,7 +209,7 @@ class Daemon:
         self._closed = True
         self._drain_reason = "idle for long enough" if closed.reason == "idle" else "asked to stop once idle"
         self._drain(jobs, self._drain_reason)
-        await jobs.finished(self._settings.drain_seconds)  # one may have come in the very moment
+        await self._finished(jobs, api)  # one may have come in the very moment
         count("AutoStops", instance=instance.id, reason=closed.reason, secondsLate=round(closed.seconds_late, 3))
         if not await anyio.to_thread.run_sync(instance.stop):
             raise InstanceRunsOn("neither StopInstances nor TLFIF_HALT_COMMAND stopped it; the log above says why")

@@ -69,7 +69,8 @@ class Heartbeat:
     def shown(self, state: str | None = None) -> str:
         """Return the heartbeat as JSON, in the present state or in another one.
 
-        The routers multiply `slots` and divide by `job_seconds` to know how long the queue may get. `since`, `token_at`
+        `running` counts requests over HTTP, too. The routers multiply `slots`, the places that jobs may have, and
+        divide by `job_seconds` to know how long the queue may get. `since`, `token_at`
         and `idle_deadline` are Unix seconds: when this worker became ready, its last token, and when it stops its
         instance if nothing comes, null while something runs.
         """
@@ -78,10 +79,10 @@ class Heartbeat:
         return json.dumps(
             {
                 "state": state or jobs.state,
-                "running": jobs.running,
+                "running": jobs.running + jobs.places.requests,
                 "model": services.engine.model,
                 "idle_deadline": None if left is None else round(time.time() + left, 3),
-                "slots": jobs.limit,
+                "slots": max(1, jobs.places.limit - jobs.places.requests),
                 "job_seconds": seconds and round(seconds, 3),
                 "instance": self._instance_id,
                 "since": round(self._since, 3),

@@ -1,4 +1,4 @@
-"""The loopback HTTP server: `/healthz` for people and supervisors, `/metrics` for Prometheus."""
+"""The loopback HTTP server: `/healthz` for people and supervisors, `/metrics` for Prometheus, and OpenAI's `/v1`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from worker.errors import SettingsError
 
@@ -44,8 +45,11 @@ def bind(port: int) -> socket.socket:
     return listener
 
 
-async def serve(listener: socket.socket, state: Callable[[], dict[str, Any]]) -> None:
-    """Serve until cancelled. `state` gives what `/healthz` shows; its `state` is `ready` or the answer is a 503."""
+async def serve(listener: socket.socket, state: Callable[[], dict[str, Any]], api: ASGIApp) -> None:
+    """Serve until cancelled. `state` gives what `/healthz` shows; its `state` is `ready` or the answer is a 503.
+
+    Everything else goes to `api`.
+    """
 
     async def healthz(_request: Request) -> Response:
         shown = state()
@@ -54,6 +58,6 @@ async def serve(listener: socket.socket, state: Callable[[], dict[str, Any]]) ->
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
+    app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics), Mount("/", api)])
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     await SignalFreeServer(config).serve(sockets=[listener])

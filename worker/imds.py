@@ -6,12 +6,22 @@ Source: Amazon EC2 User Guide, "Use the Instance Metadata Service".
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 import anyio
 import structlog
+
+ENDPOINT: Final = "http://169.254.169.254"
+"""Where EC2 has it."""
+
+BOARD_TAG: Final = Path("/sys/devices/virtual/dmi/id/board_asset_tag")
+"""Holds the instance's id on Nitro, as the g4dn is: it is there before the network is.
+
+Source: Amazon EC2 User Guide, "Detect whether a host is an EC2 instance"."""
 
 REQUEST_SECONDS: Final = 2.0
 """Longest time that one request may take."""
@@ -90,8 +100,22 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS), trust_env=False)
 
 
+def id_on_board(tag: Path) -> str | None:
+    """Return the id that the machine's firmware has for this instance, `None` where it has none."""
+    with suppress(OSError, UnicodeDecodeError):
+        found = tag.read_text("ascii").strip()
+        if looks_like_an_instance(found):
+            return found
+    return None
+
+
 async def instance_id(endpoint: str) -> str | None:
-    """Return this instance's id, `None` where nobody says it, as on a machine that is not EC2's; within 3 s."""
+    """Return this instance's id, `None` where nobody says it, as on a machine that is not EC2's; within 3 s.
+
+    The firmware is asked only where the service is EC2's own: elsewhere somebody plays EC2, on an instance perhaps.
+    """
+    if endpoint == ENDPOINT and (on_board := id_on_board(BOARD_TAG)) is not None:
+        return on_board
     reason = "no answer"
     async with session() as http:
         metadata = Metadata(http, endpoint)

@@ -18,6 +18,7 @@ from worker.average import MovingAverage
 from worker.backoff import delays
 from worker.errors import EngineDied, QueueUnavailable
 from worker.lua import LEASE_SECONDS
+from worker.places import Places
 from worker.queue import MAX_ATTEMPTS, POP_SECONDS, Claim
 from worker.run import Run, Services
 
@@ -40,11 +41,11 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """At most `limit` jobs at once, each a task of its own."""
+    """At most `limit` jobs at once, each a task of its own; `places` are shared with requests that come over HTTP."""
 
     def __init__(self, services: Services, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Take as many jobs as `limit`; `clock` gives the seconds that they are measured in."""
-        self.limit = limit
+        self.places = Places(limit, self._notify)
         self._services = services
         self._queue = services.queue
         self._clock = clock
@@ -67,12 +68,12 @@ class Jobs:
     @property
     def room(self) -> int:
         """Jobs that may be taken now; one that has its final reply takes up no place any more."""
-        return self.limit - len(self._tasks) + len(self._ending)
+        return self.places.room(len(self._tasks) - len(self._ending))
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs, is about to, or is just ending."""
-        return not self._tasks
+        """Whether nothing runs, is about to, or is just ending; a request over HTTP neither."""
+        return not self._tasks and not self.places.requests and not self.places.waiting_requests
 
     @property
     def draining(self) -> bool:
@@ -186,7 +187,7 @@ class Jobs:
     def _ends(self, job_id: str) -> None:
         """Note that a job has its final reply, so that its place is free; only Redis is still to be told."""
         self._ending.add(job_id)
-        self._notify()
+        self.places.leave("job")
 
     async def _run_claimed(self, job_id: str, claim: Claim) -> None:
         began = self._clock()
@@ -195,7 +196,10 @@ class Jobs:
         bind_contextvars(job=job_id, **run.trace)
         self._running[job_id] = run
         self._services.idle.begin()
+        has_place = False
         try:
+            await self.places.take("job")
+            has_place = True
             await run.finish()
         except BaseException as end:
             if isinstance(end, EngineDied):
@@ -205,6 +209,8 @@ class Jobs:
         else:
             self._held.add(self._clock() - began)
         finally:
+            if has_place and job_id not in self._ending:
+                self.places.leave("job")
             self._services.idle.end(run.idle_minutes)
             del self._running[job_id]
 
@@ -281,8 +287,9 @@ class Jobs:
                 return
 
     def drain(self) -> None:
-        """Take no more jobs."""
+        """Take no more jobs, and let no more requests in."""
         self._draining.set()
+        self.places.drain()
         self._notify()
 
     def _notify(self) -> None:

@@ -49,6 +49,8 @@ def configure_logging() -> None:
     logging.captureWarnings(capture=True)
     for chatty in ("botocore", "aiobotocore", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Logs exceptions whose messages may quote a prompt; worker.openai_api says what came of each request.
+    logging.getLogger("vllm.entrypoints").setLevel(logging.CRITICAL)
     # Warns of each tensor that it casts, which is what the dtype was chosen for.
     logging.getLogger("vllm.model_executor.models.utils").setLevel(logging.ERROR)
 

@@ -11,6 +11,8 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 JOBS = Counter("tlfif_jobs", "Jobs that reached a final reply, by its status", ["status"])
 RESUMED = Counter("tlfif_jobs_resumed", "Jobs that went on from what an earlier worker had shown")
 RUNNING = Gauge("tlfif_jobs_running", "Jobs that run now")
+REQUESTS = Counter("tlfif_requests", "Requests over HTTP that were answered, by path and status", ["path", "status"])
+REQUESTS_RUNNING = Gauge("tlfif_requests_running", "Requests over HTTP that have a place now")
 IDLE_SECONDS = Gauge("tlfif_idle_seconds_left", "Until an idle worker stops its instance; -1 while a job runs")
 BOOT_SECONDS = Gauge("tlfif_boot_seconds", "What each phase of this boot took", ["phase"])
 QUEUE_SECONDS = Histogram("tlfif_queue_seconds", "From queued by the router to taken by a worker", buckets=_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from router_lambda.job import DEFAULT_IDLE_MINUTES
+from worker import imds
 from worker.errors import SettingsError
 from worker.pulse import DEFAULT_STALL_SECONDS
 
@@ -49,6 +51,18 @@ def _words(command: object) -> object:
         raise ValueError(f"must be a command line: {error}") from None
 
 
+def _digests(listed: object) -> object:
+    if not isinstance(listed, str):
+        return listed
+    try:
+        digests = tuple(bytes.fromhex(each) for each in listed.split(","))
+    except ValueError:
+        digests = ()
+    if {len(each) for each in digests} != {hashlib.sha256().digest_size}:
+        raise ValueError("must be SHA-256 hashes in hex, 64 digits each, separated by commas")
+    return digests
+
+
 class Settings(BaseSettings):
     """Environment variables of the worker, each with the prefix `TLFIF_`.
 
@@ -85,7 +99,10 @@ class Settings(BaseSettings):
     """Stops the machine when StopInstances fails, such as `sudo shutdown -h now`; no shell is involved."""
 
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8_000
-    """Port of `/healthz` and `/metrics` on 127.0.0.1; 0 takes any free one."""
+    """Port of `/healthz`, `/metrics` and `/v1` on 127.0.0.1; 0 takes any free one."""
+
+    api_key_sha256: Annotated[tuple[bytes, ...], NoDecode, BeforeValidator(_digests)] = ()
+    """SHA-256 of the keys for `/v1`, in hex, separated by commas: the keys themselves need not be here."""
 
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
     """Time that running jobs get to finish after the first SIGTERM."""
@@ -98,7 +115,7 @@ class Settings(BaseSettings):
 
     metadata_endpoint: Annotated[
         str, Field(pattern=r"^https?://[^/]", validation_alias="AWS_EC2_METADATA_SERVICE_ENDPOINT")
-    ] = "http://169.254.169.254"
+    ] = imds.ENDPOINT
     """The AWS SDK's own variable: where the instance metadata is."""
 
     @classmethod

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 
 import structlog
+from starlette.types import ASGIApp
 
 from router_lambda.job import DEFAULT_MAX_TOKENS, Job
 from worker import continuation, cpu, gpu, imports
@@ -26,6 +27,7 @@ from worker.errors import EngineDied, JobRejected, SettingsError
 from worker.gguf import converted
 from worker.meanwhile import Meanwhile
 from worker.parent_death import BoundChildren
+from worker.pulse import Pulse
 
 _SHUTDOWN_SECONDS: Final = 5.0
 """Time that the engine core gets to end; one that hangs is killed after it."""
@@ -48,12 +50,19 @@ class VllmEngine:
         self.model = model
 
     @classmethod
-    async def start(cls, model: str, overrides: Mapping[str, Any], imported: Callable[[], None] = lambda: None) -> Self:
+    async def start(
+        cls,
+        model: str,
+        overrides: Mapping[str, Any],
+        imported: Callable[[], None] = lambda: None,
+        *,
+        openai: bool = False,
+    ) -> Self:
         """Load a folder, GGUF file or hub id, and answer one request: the first user shall not pay for what is lazy.
 
         Blocks the event loop while it loads: call it before there is anything else to do, and before signal handlers
         and sockets exist, since vLLM's engine core is forked from here and would inherit them. Calls `imported` once
-        vLLM is imported.
+        vLLM is imported. With `openai`, `openai_app` finds what it needs imported.
 
         Raises:
             SettingsError: vLLM does not take these arguments or this model.
@@ -76,7 +85,7 @@ class VllmEngine:
         # What the imports left stays for good: the engine core, which collects while it loads, need not look at it.
         gc.freeze()
         try:
-            llm = _build(config)
+            llm = _build(config, openai=openai)
         except (RuntimeError, ValueError) as error:
             raise EngineDied(f"vLLM did not start: {error}") from error
         _let_others_in(llm.engine_core)
@@ -128,6 +137,24 @@ class VllmEngine:
             yield min(self._streams, _MOST_TOKENS_A_STEP)
         finally:
             self._streams -= 1
+
+    async def openai_app(self, pulse: Pulse) -> ASGIApp:
+        """Return an app with vLLM's own routes of OpenAI's API on this engine, at /v1; `pulse` hears of its tokens.
+
+        Of all that vLLM's server has, these alone: what it would import and log besides is for nobody.
+        """
+        from fastapi import FastAPI  # noqa: PLC0415
+
+        vllm = _openai_parts()
+        args = vllm.make_arg_parser(vllm.FlexibleArgumentParser()).parse_args(["--served-model-name", self.model])
+        args.model = self.model  # all that it is for is to be shown
+        app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        app.state.args = args
+        vllm.init_exception_handler(app)
+        for routes in (vllm.models, vllm.chat, vllm.completion):
+            routes.attach_router(app)
+        await vllm.init_app_state(_Client(self, pulse), app.state, args, ("generate",))
+        return app
 
     def count_tokens(self, text: str) -> int:
         """Return the length of a text; see `Engine.count_tokens`."""
@@ -187,10 +214,59 @@ class VllmEngine:
                 return
 
 
-def _build(config: Any) -> Any:
+class _Client:
+    """vLLM's engine as its own API sees it: `pulse` hears of every token, and an end that nobody wanted is an error."""
+
+    def __init__(self, engine: VllmEngine, pulse: Pulse) -> None:
+        self._engine = engine
+        self._pulse = pulse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine._llm, name)
+
+    async def generate(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        """Stream a request as vLLM does; only the wait for the engine, not for the client, is the engine's silence."""
+        from vllm.v1.engine.exceptions import EngineDeadError  # noqa: PLC0415
+
+        with self._engine._streaming():
+            async with aclosing(self._engine._llm.generate(*args, **kwargs)) as outputs:
+                while True:
+                    with self._pulse.working():
+                        output = await anext(outputs, None)
+                    if output is None:
+                        return
+                    self._pulse.beat()
+                    if any(choice.finish_reason == "abort" for choice in output.outputs):
+                        raise EngineDeadError
+                    yield output
+
+
+def _openai_parts() -> SimpleNamespace:
+    """Import what vLLM's OpenAI API is made of."""
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state  # noqa: PLC0415
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser  # noqa: PLC0415
+    from vllm.entrypoints.openai.chat_completion import api_router as chat  # noqa: PLC0415
+    from vllm.entrypoints.openai.completion import api_router as completion  # noqa: PLC0415
+    from vllm.entrypoints.openai.models import api_router as models  # noqa: PLC0415
+    from vllm.entrypoints.serve.exception_handling.register import init_exception_handler  # noqa: PLC0415
+    from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
+
+    return SimpleNamespace(
+        FlexibleArgumentParser=FlexibleArgumentParser,
+        chat=chat,
+        completion=completion,
+        init_app_state=init_app_state,
+        init_exception_handler=init_exception_handler,
+        make_arg_parser=make_arg_parser,
+        models=models,
+    )
+
+
+def _build(config: Any, *, openai: bool) -> Any:
     """Return an `AsyncLLM`. Its tokenizer and chat template are loaded while its engine core loads the model.
 
-    vLLM loads them first, and forks the engine core only then; the core takes longer, so that they cost nothing.
+    vLLM loads them first, and forks the engine core only then; the core takes longer, so that they cost nothing. The
+    same goes for what its API is made of.
     """
     from vllm.renderers import ChatParams  # noqa: PLC0415
     from vllm.v1.engine import async_llm  # noqa: PLC0415
@@ -201,6 +277,8 @@ def _build(config: Any) -> Any:
     def warm_renderer() -> Any:
         renderer = load(config)
         renderer.warmup(ChatParams())
+        if openai:
+            _openai_parts()
         return renderer
 
     renderer = Meanwhile(warm_renderer, name="renderer")

@@ -179,6 +179,18 @@ def test_1_a_boot() -> None:
         assert process.end() == (0, "", "")
 
 
+def test_1_a_boot_asks_for_patience() -> None:
+    """Clients of OpenAI's API as well: theirs try again when they are told so, and the answer outlives their body."""
+    with spawned() as process:
+        process.answer()
+        sent = httpx.post(f"http://{LOOPBACK}:{process.port}/v1/chat/completions", content=b"x" * 300_000)
+        asked = process.answer("/v1/models")
+        for answer in (sent, asked):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert answer.json()["error"]["code"] == "booting"
+        assert httpx.post(f"http://{LOOPBACK}:{process.port}/metrics").status_code == 404
+
+
 def test_1_a_boot_leaves_the_signals_as_they_were() -> None:
     """What a signal did before, it does again."""
     before = "signal.signal(signal.SIGTERM, lambda *_: os._exit(7))"

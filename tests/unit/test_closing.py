@@ -169,6 +169,114 @@ def test_a_short_outage_only_delays_it(loop: VirtualLoop) -> None:
     loop.run(live())
 
 
+# A request over HTTP, of which Redis knows nothing, in every order with the closing
+
+
+def test_a_request_that_runs_keeps_it_open(loop: VirtualLoop) -> None:
+    """Whatever its own idle time says, and though somebody wants it to stop."""
+
+    async def live() -> None:
+        queue = Queue()
+        queue.stop = True
+        worker = IdleWorker(queue, 1)
+        assert await worker.jobs.places.take("request")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.closing.closed)
+            await anyio.sleep(120)
+            assert (queue.asked, worker.jobs.draining) == (0, False)
+            worker.jobs.places.leave("request")
+
+    loop.run(live())
+
+
+def test_a_request_that_comes_during_the_closing_waits_for_what_comes_of_it(loop: VirtualLoop) -> None:
+    """It is let in if something else keeps the GPU open."""
+
+    async def live() -> None:
+        queue = Queue()
+        queue.busy = 1
+        worker = IdleWorker(queue, 1)
+        came: list[bool] = []
+
+        async def come() -> None:
+            came.append(await worker.jobs.places.take("request"))
+
+        async def close(heartbeat: str, life: int) -> bool:
+            tasks.start_soon(come)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert (came, worker.jobs.places.waiting_requests) == ([], 1)
+            return await Queue.close(queue, heartbeat, life)
+
+        async with anyio.create_task_group() as tasks:
+            queue.close = close  # type: ignore[method-assign]
+            tasks.start_soon(worker.closing.closed)
+            for _ in range(90):  # in one go, time would leap over the closing
+                await anyio.sleep(1)
+            assert (came, worker.jobs.draining) == ([True], False)
+            tasks.cancel_scope.cancel()
+
+    loop.run(live())
+
+
+def test_a_request_that_comes_during_the_closing_is_refused_when_it_closes(loop: VirtualLoop) -> None:
+    """Else it would be cut off by the stop."""
+
+    async def live() -> None:
+        queue = Queue()
+        worker = IdleWorker(queue, 1)
+        came: list[bool] = []
+
+        async def come() -> None:
+            came.append(await worker.jobs.places.take("request"))
+
+        async def close(heartbeat: str, life: int) -> bool:
+            tasks.start_soon(come)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            return await Queue.close(queue, heartbeat, life)
+
+        async with anyio.create_task_group() as tasks:
+            queue.close = close  # type: ignore[method-assign]
+            await worker.closing.closed()
+        assert came == [False]
+
+    loop.run(live())
+
+
+def test_a_request_that_comes_before_the_closing_begins_stops_it(loop: VirtualLoop) -> None:
+    """While Redis is asked whether somebody wants the GPU to stop."""
+
+    async def live() -> None:
+        queue = Queue()
+        worker = IdleWorker(queue, 5)
+
+        async def is_stop_wanted() -> bool:
+            if not worker.jobs.places.requests:
+                assert await worker.jobs.places.take("request")
+            return True
+
+        queue.is_stop_wanted = is_stop_wanted  # type: ignore[method-assign]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.closing.closed)
+            await anyio.sleep(10)
+            assert (queue.asked, worker.jobs.draining) == (0, False)
+            tasks.cancel_scope.cancel()
+
+    loop.run(live())
+
+
+def test_a_request_after_the_closing_is_refused(loop: VirtualLoop) -> None:
+    """And told what wakes the GPU."""
+
+    async def live() -> None:
+        worker = IdleWorker(Queue(), 1)
+        await worker.closing.closed()
+        assert not await worker.jobs.places.take("request")
+
+    loop.run(live())
+
+
 def test_a_thousand_timers_end_on_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Each worker with a world, jobs, wishes and a default of its own."""
     late: list[float] = []

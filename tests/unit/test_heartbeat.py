@@ -138,6 +138,14 @@ def test_a_busy_worker_says_no_time_and_one_that_closes_says_so(world: World) ->
     assert shown["token_at"] == pytest.approx(time.time(), abs=60)
 
 
+async def test_requests_over_http_count_as_what_runs(world: World) -> None:
+    """They take places from jobs, and without them no router would believe in a queue that goes on."""
+    for _ in range(8):
+        assert await world.jobs.places.take("request")
+    shown = json.loads(world.heartbeat.shown())
+    assert (shown["running"], shown["slots"]) == (8, 1)
+
+
 async def test_it_hands_on_when_the_start_was_asked_for(world: World, no_renewal: None) -> None:
     """As the first beat has found it in Redis."""
     async with world.beating():

@@ -234,3 +234,112 @@ def test_the_state_says_what_a_worker_is_up_to() -> None:
         ("ready", []),
         ("draining", ["redis does not answer: away"]),
     ]
+
+
+# Requests over HTTP, which share the places
+
+
+async def test_jobs_and_requests_together_are_no_more_than_the_limit() -> None:
+    """What was asked for before the request came stands in line, with its lease."""
+    consumer = Consumer(ScriptedQueue(), limit=2)
+    places = consumer.jobs.places
+    async with consuming(consumer):
+        await until(lambda: consumer.queue.takes)
+        assert await places.take("request")
+        consumer.queue.popped += ids(2)
+        await until(lambda: len(consumer.queue.claims) == 2)
+        await until(lambda: len(consumer.engine.started) == 1)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert (len(consumer.engine.started), consumer.jobs.running) == (1, 2)
+
+        places.leave("request")
+        await until(lambda: len(consumer.engine.started) == 2)
+        consumer.go.set()
+        await until(lambda: len(consumer.queue.acknowledged) == 2)
+    assert places.room(0) == 2
+
+
+async def test_requests_do_not_keep_jobs_out() -> None:
+    """Though there is always another one in line: one job stands there, too."""
+    consumer = Consumer(ScriptedQueue(*ids(3)), limit=1)
+    consumer.go.set()
+    places = consumer.jobs.places
+    assert await places.take("request")
+    served = 0
+
+    async def ask() -> None:
+        nonlocal served
+        assert await places.take("request")
+        served += 1
+        await anyio.lowlevel.checkpoint()
+        places.leave("request")
+
+    async with consuming(consumer), anyio.create_task_group() as clients:
+        for _ in range(20):
+            clients.start_soon(ask)
+        await until(lambda: consumer.queue.claims)
+        places.leave("request")
+        await until(lambda: len(consumer.queue.acknowledged) == 3)
+        assert served <= 20
+
+
+async def test_jobs_do_not_keep_requests_out() -> None:
+    """Though the queue never ends."""
+    consumer = Consumer(ScriptedQueue(*ids(200)), limit=1)
+    consumer.go.set()
+    async with consuming(consumer):
+        await until(lambda: consumer.engine.started)
+        assert await consumer.jobs.places.take("request")
+        assert len(consumer.queue.claims) < 10
+        consumer.jobs.places.leave("request")
+
+
+async def test_a_full_house_of_requests_takes_one_job_ahead() -> None:
+    """No more, since another worker could run them."""
+    consumer = Consumer(ScriptedQueue(*ids(5)), limit=2)
+    for _ in range(2):
+        assert await consumer.jobs.places.take("request")
+    async with consuming(consumer):
+        await until(lambda: consumer.queue.claims)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        assert (len(consumer.queue.claims), consumer.engine.started) == (1, [])
+        consumer.go.set()
+        for _ in range(2):
+            consumer.jobs.places.leave("request")
+        await until(lambda: len(consumer.queue.acknowledged) == 5)
+
+
+async def test_a_job_that_gives_up_in_line_leaves_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease is lost while it waits for a place: nothing is written, and the place is somebody else's."""
+    monkeypatch.setattr(jobs_module, "RENEW_SECONDS", 0.0)
+    consumer = Consumer(ScriptedQueue(*ids(1)), limit=1)
+    assert await consumer.jobs.places.take("request")
+    async with consuming(consumer):
+        await until(lambda: consumer.jobs.running == 1)
+        consumer.queue.lost = set(consumer.queue.claims)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consumer.jobs.keep_leases)
+            await until(lambda: consumer.jobs.running == 0)
+            tasks.cancel_scope.cancel()
+        consumer.jobs.places.leave("request")
+        assert await consumer.jobs.places.take("request")
+        consumer.jobs.places.leave("request")
+    assert consumer.store.written == []
+
+
+async def test_a_request_keeps_the_worker_from_being_idle() -> None:
+    """In its place and in line."""
+    consumer = Consumer(ScriptedQueue(), limit=1)
+    places = consumer.jobs.places
+    assert consumer.jobs.is_idle
+    await places.take("request")
+    assert not consumer.jobs.is_idle
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(places.take, "request")
+        await until(lambda: places.waiting_requests == 1)
+        places.leave("request")
+        assert not consumer.jobs.is_idle
+        places.leave("request")
+    assert consumer.jobs.is_idle

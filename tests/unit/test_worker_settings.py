@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,20 @@ def test_a_halt_command_is_split_as_a_shell_would(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TLFIF_HALT_COMMAND", "sudo 'shutdown")
     with pytest.raises(SettingsError, match="TLFIF_HALT_COMMAND"):
         Settings.from_environment()
+
+
+def test_api_keys_are_known_by_their_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, or several while one is replaced; none is the default, and opens nothing."""
+    one, two = (hashlib.sha256(key).digest() for key in (b"one", b"two"))
+    assert Settings.from_environment().api_key_sha256 == ()
+    monkeypatch.setenv("TLFIF_API_KEY_SHA256", f"{one.hex()},{two.hex().upper()}")
+    assert Settings.from_environment().api_key_sha256 == (one, two)
+
+
+@pytest.mark.parametrize("value", ["my-key", "ab12", "0" * 63, "0" * 66, ",", f"{'0' * 64},", f"{'0' * 64};{'0' * 64}"])
+def test_what_is_no_hash_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A key itself above all; and it is not shown."""
+    monkeypatch.setenv("TLFIF_API_KEY_SHA256", value)
+    with pytest.raises(SettingsError, match="TLFIF_API_KEY_SHA256") as caught:
+        Settings.from_environment()
+    assert value == "," or value not in str(caught.value)
