@@ -144,7 +144,7 @@ def _serve(folder: Path, model: str, engine: dict[str, Any], flags: list[str]) -
     wanted = engine | {"host": LOOPBACK, "port": port, "served_model_name": "peer"}
     command = [str(Path(sys.executable).with_name("vllm")), "serve", model, *flags]
     command += [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items()]
-    environment = _peer_environment(folder, model)
+    environment = peer_environment(folder, model)
     began = time.perf_counter()
     child = spawn(command, log=log, folder=folder, environment=environment)
     try:
@@ -157,7 +157,8 @@ def _serve(folder: Path, model: str, engine: dict[str, Any], flags: list[str]) -
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _peer_environment(folder: Path, model: str) -> dict[str, str]:
+def peer_environment(folder: Path, model: str) -> dict[str, str]:
+    """Return the environment of `vllm serve`, whose files go into `folder`."""
     changes = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "TMPDIR": str(folder)}
     if Path(model).exists():
         changes["HF_HUB_OFFLINE"] = "1"

@@ -21,7 +21,7 @@ from typing import Any, Final
 from benchmarks import report
 from benchmarks.drawing import draw
 
-ORDER: Final = ("engine", "first_token", "queue", "cold_start", "replies", "scale", "settings", "router")
+ORDER: Final = ("engine", "first_token", "queue", "cold_start", "api", "replies", "scale", "settings", "router")
 """The benchmarks from what a user feels most to what he feels least; others follow by name, and then other machines."""
 
 README: Final = Path(__file__).with_name("README.md")

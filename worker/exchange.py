@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -66,6 +67,7 @@ class Exchange:
         self._send = send
         self._body_given = False
         self._gone = anyio.Event()
+        self._sends_since = math.inf
         # vLLM names its request after this header, and two of one name would be one.
         kept = [(name, value) for name, value in scope["headers"] if name != b"x-request-id"]
         self.scope = {**scope, "headers": [*kept, (b"x-request-id", self.id.encode())]}
@@ -106,7 +108,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on, until the client has gone; one that does not read is let go."""
+        """Pass a part of the answer on, until the client has gone."""
         if self._gone.is_set():
             await anyio.lowlevel.checkpoint()
             return
@@ -115,11 +117,10 @@ class Exchange:
             message["headers"] = [*message.get("headers", []), (b"x-request-id", self.id.encode())]
         elif self.first_byte_ms is None and message.get("body"):
             self.first_byte_ms = self.total_ms
-        with anyio.move_on_after(SEND_SECONDS) as patience:
-            await self._send(message)
-        if patience.cancelled_caught:
-            self.hang_up()
-        elif message["type"] == "http.response.body" and not message.get("more_body"):
+        self._sends_since = time.monotonic()
+        await self._send(message)
+        self._sends_since = math.inf
+        if message["type"] == "http.response.body" and not message.get("more_body"):
             self.is_whole = True
 
     def hang_up(self) -> None:
@@ -127,15 +128,19 @@ class Exchange:
         self._gone.set()
 
     async def answered_by(self, app: ASGIApp) -> None:
-        """Wait for the app's answer, though not for an app that does not notice that its client has gone."""
+        """Wait for the app's answer; not for a client that does not read, nor for an app that does not notice it."""
 
-        async def cut() -> None:
-            await self._gone.wait()
+        async def watch() -> None:
+            while not self._gone.is_set():
+                with anyio.move_on_after(SEND_SECONDS / 4):
+                    await self._gone.wait()
+                if time.monotonic() - self._sends_since > SEND_SECONDS:
+                    self.hang_up()
             await anyio.sleep(GIVE_UP_SECONDS)
             tasks.cancel_scope.cancel()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cut, name="client gone")
+            tasks.start_soon(watch, name="client gone")
             await app(self.scope, self.receive, self.send)
             tasks.cancel_scope.cancel()
 

@@ -294,7 +294,7 @@ def test_a_client_that_does_not_read_is_let_go(loop: VirtualLoop) -> None:
         client.reads = False
         began = anyio.current_time()
         await world.ask(client)
-        assert anyio.current_time() - began == pytest.approx(SEND_SECONDS, abs=SLACK)
+        assert SEND_SECONDS <= anyio.current_time() - began < 1.25 * SEND_SECONDS + GIVE_UP_SECONDS + SLACK
         assert world.places.requests == 0
         assert world.idle.seconds_left is not None
 
