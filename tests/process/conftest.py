@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ami.certificate import own
+from ami.pair import Pair
 from local.redis_server import RedisServer
 from local.s3_server import S3Server
 from local.tiny_model import write_tiny_model
+from tests.process.nginx_world import NginxProcess, running_nginx
+from tests.process.stand_in_api import StandInApi
 from tests.process.worker_process import Surroundings
 
 
@@ -23,3 +29,25 @@ def around(redis_server: RedisServer, redis_url: str, s3_server: S3Server, tiny_
     """Return an empty Redis, a bucket and a model."""
     assert redis_url == redis_server.url
     return Surroundings(redis_server, s3_server, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def pair() -> Pair:
+    """Return a key and a certificate as the node makes them."""
+    if not shutil.which("openssl"):
+        pytest.skip("the openssl program is not installed; it makes the certificates")
+    return own(frozenset({"localhost", "127.0.0.1", "::1"}))
+
+
+@pytest.fixture
+def api() -> Iterator[StandInApi]:
+    """Yield what stands in for the worker behind nginx."""
+    with StandInApi() as running:
+        yield running
+
+
+@pytest.fixture
+def nginx(pair: Pair, api: StandInApi) -> Iterator[NginxProcess]:
+    """Yield nginx in front of it."""
+    with running_nginx(pair, api.server_port) as running:
+        yield running
