@@ -1,7 +1,7 @@
 # Everything runs from .venv, which every target sees to by itself.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-zero test lint storm bench cost-table lambda-package lock clean
+.PHONY: help setup demo demo-zero test lint storm bench cost-table lambda-package image-package lock clean
 READY := .venv/.ready
 
 help: ## say what can be made
@@ -33,7 +33,10 @@ cost-table: $(READY) ## write what both Terraform profiles cost into docs/cost.m
 lambda-package: $(READY) ## build the Lambda zips for x86_64 and arm64 into dist/
 	@.venv/bin/python .ci/lambda_package.py
 
-lock: ## choose new versions for requirements.lock
+image-package: $(READY) ## build what goes onto the GPU's machine image into dist/tl-fif-node.tar.gz
+	@.venv/bin/python .ci/image_package.py
+
+lock: ## choose new versions for requirements.lock and ami/requirements.lock
 	@.ci/setup venv
 	@.venv/bin/python .ci/lock.py || .venv/bin/python .ci/lock.py --extra-index-url https://download.pytorch.org/whl/cpu
 
