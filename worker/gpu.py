@@ -151,12 +151,16 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
     All that a start makes and the next one can use lies in one folder, which has to outlive a stop of the instance: on
     its EBS volume, not on its NVMe disk and not in /tmp.
+
+    FlashInfer's sampler is for GPUs from capability 8.0 on. It is compiled with nvcc and ninja, without which vLLM does
+    not start, and else for a minute and more at the first start. Triton's needs a C compiler alone.
     """
     home = variables.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - as vLLM does
     root = Path(variables.get("VLLM_CACHE_ROOT") or Path(home, "vllm"))
     return {
         "VLLM_CACHE_ROOT": str(root),
         "VLLM_ENABLE_STARTUP_PLAN": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
         "TRITON_CACHE_DIR": str(root / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(root / "inductor"),
         "CUDA_CACHE_PATH": str(root / "cuda"),

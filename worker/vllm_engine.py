@@ -38,6 +38,13 @@ _SHOWN_TOKENS: Final = "tlfif_shown_tokens"
 _MOST_TOKENS_A_STEP: Final = 8
 """Tokens that vLLM collects for a step at most: a quarter of a second on a T4, while snapshots are longer apart."""
 
+_WARM_UPS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"top_p": 0.9, "top_k": 40, "logprobs": 1},
+    {"top_p": 0.9, "min_p": 0.1, "presence_penalty": 0.1, "seed": 1},
+)
+"""Parameters of the requests that are answered before the worker is ready."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -205,12 +212,17 @@ class VllmEngine:
         return int(self._llm.get_num_unfinished_requests())
 
     async def _warm_up(self) -> None:
-        """Answer a chat message, or a raw prompt where there is no chat template."""
+        """Answer a chat message, or a raw prompt where there is no chat template.
+
+        On a GPU in several ways: each has Triton's kernels of its own, and the first use on a machine compiles them.
+        """
+        ways = _WARM_UPS[:1] if _is_cpu_build() else _WARM_UPS
         for raw in (False, True):
             with suppress(JobRejected):
-                async with aclosing(self.generate(_warm_up_job(raw=raw))) as steps:
-                    async for _ in steps:
-                        pass
+                for params in ways:
+                    async with aclosing(self.generate(_warm_up_job(params, raw=raw))) as steps:
+                        async for _ in steps:
+                            pass
                 return
 
 
@@ -359,8 +371,8 @@ def _let_grammars_continue() -> None:
     StructuredOutputManager._create_grammar = create_grammar
 
 
-def _warm_up_job(*, raw: bool) -> Job:
-    params = {"max_tokens": 2}
+def _warm_up_job(params: dict[str, Any], *, raw: bool) -> Job:
+    params = {"max_tokens": 2, **params}
     return Job("warm-up", "", "Hello", None, raw, params, idle_minutes=1, reply_path="", enqueued_at=0)
 
 

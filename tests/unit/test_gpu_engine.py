@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import AsyncGenerator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from router_lambda.job import Job
 from worker import gpu, vllm_engine
+from worker.engine import Step
 from worker.errors import SettingsError
 
 T4 = gpu.Gpu("Tesla T4", (7, 5), "580.95.05")
@@ -172,6 +175,7 @@ def test_all_caches_lie_in_one_folder(variables: dict[str, str], root: str) -> N
     found = gpu.environment(variables)
     assert found["VLLM_CACHE_ROOT"] == root
     assert found["VLLM_ENABLE_STARTUP_PLAN"] == "1"
+    assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"  # it wants nvcc, which no node has
     others = {"TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH"}
     assert {Path(found[name]).parent for name in others} == {Path(root)}
     assert len({found[name] for name in others}) == 3
@@ -225,3 +229,24 @@ def test_the_adapter_takes_these_settings_with_the_gpu_build(tmp_path: Path, mon
     assert read == [tmp_path]
     assert os.environ["VLLM_ENABLE_STARTUP_PLAN"] == "0"
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
+
+
+@pytest.mark.parametrize(("is_cpu", "ways"), [(True, 1), (False, 3)])
+async def test_a_gpu_is_warmed_up_for_all_of_sampling(
+    monkeypatch: pytest.MonkeyPatch, *, is_cpu: bool, ways: int
+) -> None:
+    """Each way has kernels of its own, which the first user to take it would wait for; a CPU has none."""
+    asked: list[dict[str, Any]] = []
+
+    class Engine(vllm_engine.VllmEngine):
+        async def generate(self, job: Job) -> AsyncGenerator[Step, None]:
+            asked.append(dict(job.params))
+            yield Step(1, [])
+
+    monkeypatch.setattr(vllm_engine, "_is_cpu_build", lambda: is_cpu)
+    await Engine(None, "model")._warm_up()
+
+    assert len(asked) == ways
+    assert all(params["max_tokens"] == 2 for params in asked)
+    used = set().union(*asked)
+    assert is_cpu or {"top_p", "top_k", "min_p", "presence_penalty", "seed", "logprobs"} <= used
