@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -146,7 +146,11 @@ def _alarms(world: _World, alarms: Sequence[Resource]) -> Iterator[Line]:
 
 
 def _dashboards(world: _World, dashboards: Sequence[Resource]) -> Iterator[Line]:
-    yield world.line("CloudWatch: dashboards", len(dashboards), "dashboard", "dashboard")
+    # Free are those with up to 50 metrics, which ours has with one GPU.
+    if len(world.plan.of("aws_instance")) > 1:
+        yield world.line("CloudWatch: dashboard of more than 50 metrics", len(dashboards), "dashboard")
+    else:
+        yield world.line("CloudWatch: dashboards", len(dashboards), "dashboard", "dashboard")
 
 
 def _logs(world: _World, _groups: Sequence[Resource]) -> Iterator[Line]:
@@ -199,16 +203,16 @@ RULES: Final[dict[str, Rule]] = {
 """By resource type, what it costs."""
 
 
-def bill(plan: Plan, prices: Prices, usage: Usage) -> list[Line]:
-    """Return the lines of a month's bill.
+def check(plan: Plan, prices: Prices, priced: Collection[str], file: str) -> None:
+    """Let nothing pass unpriced: `priced` are the resource types that `file` has rules for.
 
     Raises:
         Unpriced: the plan holds what is neither priced nor known to cost nothing.
     """
     for each in plan.resources:
-        if each.kind not in RULES and each.kind not in prices.nothing:
+        if each.kind not in priced and each.kind not in prices.nothing:
             raise Unpriced(
-                f"{each.address}: nobody says what an {each.kind} costs; add a rule to terraform/bill.py,"
+                f"{each.address}: nobody says what an {each.kind} costs; add a rule to {file},"
                 ' or the reason why it costs nothing to "nothing" in terraform/prices.json'
             )
         if each.kind == "aws_vpc_endpoint" and each.values["vpc_endpoint_type"] != "Gateway":
@@ -219,5 +223,14 @@ def bill(plan: Plan, prices: Prices, usage: Usage) -> list[Line]:
         raise Unpriced(
             f"the prices are those of {prices.region}, the plan is for {plan.variables['region']}; add a list"
         )
+
+
+def bill(plan: Plan, prices: Prices, usage: Usage) -> list[Line]:
+    """Return the lines of a month's bill.
+
+    Raises:
+        Unpriced: see `check`.
+    """
+    check(plan, prices, RULES, "terraform/bill.py")
     world = _World(plan, prices, usage)
     return [line for kind, rule in RULES.items() if plan.is_there(kind) for line in rule(world, plan.of(kind))]

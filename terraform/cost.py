@@ -1,4 +1,4 @@
-"""`python -m terraform.cost [PLAN]`: what a plan costs a month, as a table.
+"""`python -m terraform.cost [PLAN]`: what a plan costs a month, as a table; of the image's root, what a build costs.
 
 Reads what `terraform show -json` prints, from a file or from standard input:
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from terraform.bake import PIPELINE, Bake
 from terraform.bill import Line, bill
 from terraform.plan import Plan, Unpriced
 from terraform.prices import Prices
@@ -84,33 +85,45 @@ def _number(value: float) -> str:
     return text.rstrip("0").rstrip(".")
 
 
+_Row = tuple[str, str, str, str]
+
+
+def _row(line: Line) -> _Row:
+    quantity = f"{_number(round(line.quantity, 4))} {line.price.unit}"
+    return line.what, quantity, _number(line.price.usd), f"{line.usd:.2f}"
+
+
+def _markdown(rows: Sequence[_Row]) -> list[str]:
+    """Return the lines of a table, of which the first row is the head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [lines[0], "|---|---|---|---|", *lines[1:]]
+
+
 def table(cost: Cost) -> str:
     """Return the bill as a table in Markdown, with its sums."""
-    rows = [("what", "a month", "USD for one", "USD a month")]
+    rows: list[_Row] = [("what", "a month", "USD for one", "USD a month")]
     for by_gpu_hour in (False, True):
-        rows += [
-            (
-                line.what,
-                f"{_number(round(line.quantity, 4))} {line.price.unit}",
-                _number(line.price.usd),
-                f"{line.usd:.2f}",
-            )
-            for line in cost.lines
-            if line.by_gpu_hour is by_gpu_hour
-        ]
+        rows += [_row(line) for line in cost.lines if line.by_gpu_hour is by_gpu_hour]
         if not by_gpu_hour:
             rows.append(("**fixed**", "", "", f"**{cost.fixed_usd:.2f}**"))
     rows.append(
         (f"**with the GPU's {_number(cost.gpu_hours)} hours**", "", "", f"**{cost.fixed_usd + cost.gpu_usd:.2f}**")
     )
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines.insert(1, "|---|---|---|---|")
     net, gross = (cost.hours_under(cap) for cap in (cost.cap_eur, cost.cap_eur / (1 + VAT)))
     sums = (
         f"That is EUR {cost.total_eur:.2f} at USD {cost.usd_per_eur} for a euro. Under the cap of EUR"
         f" {_number(cost.cap_eur)} fit {net:.1f} hours of GPU, and {gross:.1f} where {VAT:.0%} VAT comes on top."
     )
-    return "\n".join([*lines, "", sums])
+    return "\n".join([*_markdown(rows), "", sums])
+
+
+def bake_table(bake: Bake) -> str:
+    """Return what a build costs, and what stays, as a table in Markdown."""
+    rows: list[_Row] = [("what", "quantity", "USD for one", "USD")]
+    for lines, title in ((bake.build, "a build"), (bake.month, "a month")):
+        rows += [_row(line) for line in lines]
+        rows.append((f"**{title}**", "", "", f"**{sum(line.usd for line in lines):.2f}**"))
+    return "\n".join(_markdown(rows))
 
 
 def free_list(plan: Plan, prices: Prices) -> str:
@@ -161,6 +174,9 @@ def main(arguments: Sequence[str]) -> int:
     usage = dataclasses.replace(usual, gpu_hours=options.gpu_hours, requests=options.requests)
     try:
         plan = _read(options.plan)
+        if plan.is_there(PIPELINE):
+            print(bake_table(Bake.of(plan, prices, usage)))
+            return 0
         cost = Cost.of(plan, prices, usage, 1 / options.eur_per_usd if options.eur_per_usd else None)
     except (OSError, Unpriced) as error:
         print(f"cost: {error}", file=sys.stderr)

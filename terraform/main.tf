@@ -24,7 +24,7 @@ data "aws_ssm_parameters_by_path" "ami" {
   lifecycle {
     postcondition {
       condition     = contains(self.names, local.ami_parameter)
-      error_message = "There is no image for the GPU yet: bake one, whose id is published as the SSM parameter ${local.ami_parameter}, or name one by -var ami_id=ami-…"
+      error_message = "There is no image for the GPU yet: bake one as docs/deploy.md says, whose id is published as the SSM parameter ${local.ami_parameter}, or name one by -var ami_id=ami-…"
     }
   }
 }
@@ -132,6 +132,8 @@ module "gpu" {
   bucket_arn         = local.bucket_arn
   model              = var.model
   idle_minutes       = var.idle_minutes
+  api_key_sha256     = var.api_key_sha256
+  certificate_arn    = var.node_certificate_arn
   worker_environment = var.worker_environment
   log_retention_days = var.log_retention_days
 }

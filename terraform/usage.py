@@ -32,6 +32,10 @@ class Usage:
         reply_kb: size of a reply when it is done, in KB.
         reply_days: for how long it is kept, in days.
         ami_gb: what the image's snapshot holds, in GB: packages, driver and weights.
+        bake_hours: hours that builder and test machine run for an image, together: twelve minutes to build, what EC2
+            takes for the snapshot, and the test.
+        bake_log_mb: what a build logs, in MB.
+        archive_mb: size of the source archive, in MB.
         worker_log_mb: what an hour of the worker logs, in MB.
         call_log_kb: what a call of a function logs, in KB, Lambda's own lines included.
         access_log_kb: what a call of the API adds to the access log, in KB.
@@ -41,6 +45,7 @@ class Usage:
         synthetics_puts: objects that such a run writes.
         metrics_at_all_times: custom metrics that get data every minute or every 15.
         metrics_with_gpu: custom metrics that get data only in hours in which the GPU runs; AWS bills by the hour.
+            Twelve come from the CloudWatch agent, the others from logs of worker and router.
         nlb_capacity_units: how busy the load balancer is on average.
         mails: mails that alarms send.
     """
@@ -53,6 +58,9 @@ class Usage:
     reply_kb: float = 8.0
     reply_days: float = 1.0
     ami_gb: float = 20.0
+    bake_hours: float = 0.6
+    bake_log_mb: float = 2.0
+    archive_mb: float = 1.0
     worker_log_mb: float = 10.0
     call_log_kb: float = 1.0
     access_log_kb: float = 0.3
@@ -61,6 +69,6 @@ class Usage:
     synthetics_seconds: float = 5.0
     synthetics_puts: float = 3.0
     metrics_at_all_times: float = 7.0
-    metrics_with_gpu: float = 20.0
+    metrics_with_gpu: float = 30.0
     nlb_capacity_units: float = 0.01
     mails: float = 20.0

@@ -165,6 +165,18 @@ variable "model" {
   default     = "/opt/tl-fif/model"
 }
 
+variable "api_key_sha256" {
+  description = "SHA-256, in hex, of each key that opens the OpenAI-compatible API of the GPU; none, and it answers nobody. Another list makes the GPU anew."
+  type        = list(string)
+  default     = []
+}
+
+variable "node_certificate_arn" {
+  description = "ARN of a certificate in ACM that may be exported, for the proxy on the GPU; null lets it make its own."
+  type        = string
+  default     = null
+}
+
 variable "worker_environment" {
   description = "Further settings of the worker, such as TLFIF_ENGINE_ARGS."
   type        = map(string)

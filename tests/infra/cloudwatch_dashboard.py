@@ -31,6 +31,9 @@ WANTED: Final[Mapping[str, frozenset[str]]] = {
     "Canary: /queue-health": frozenset({"TLFIF/Canary QueueHealthFailures"}),
     "Redis memory (%)": frozenset({"AWS/ElastiCache DatabaseMemoryUsagePercentage"}),
     "Errors of the guards": frozenset({"AWS/Lambda Errors"}),
+    "Engine": frozenset({"TLFIF/GPU vllm:num_requests_running", "TLFIF/GPU vllm:num_requests_waiting"}),
+    "Boot by phase (s)": frozenset({"TLFIF/GPU tlfif_boot_seconds"}),
+    "Node": frozenset({"TLFIF/GPU mem_used_percent", "TLFIF/GPU disk_used_percent"}),
 }
 """Widgets by their titles, with metrics that each has to show; others may be there besides."""
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 import pytest
 
 from local.run_directory import RunDirectory
+from tests.infra.ami_world import Node, build_archive
 from tests.infra.deployments import Deployment, applying
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import PROFILES, Workspace, program
+from tests.infra.observability_world import CANARIES, Resources, planned_with
+from tests.infra.terraform_world import IMAGE, PROFILES, Workspace, program
 from tests.integration.lambda_world import builder
 
 _FOLDER: Final = Path(__file__).parent
@@ -48,21 +50,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Yield a copy of terraform/ whose root is ready, before an emulated AWS that holds nothing yet."""
+    """Yield a copy of terraform/ whose roots are ready, before an emulated AWS that holds nothing yet."""
     program()
     with RunDirectory("tl-fif-test-plans-") as directory:
         aws = EmulatedAws(directory.path)
         aws.start()
         made = Workspace(tmp_path_factory.mktemp("plans"), aws)
         made.init()
+        made.init(IMAGE)
         yield made
         aws.stop()
 
 
 @pytest.fixture(scope="session")
 def plans(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Return the plan of each profile, as `terraform show -json` has it, before anything is made."""
-    return {profile: workspace.plan(profile) for profile in PROFILES}
+    """Return the plan of each profile, and of the image, as `terraform show -json` has it, before anything is made."""
+    return {profile: workspace.plan(profile) for profile in (*PROFILES, IMAGE)}
+
+
+@pytest.fixture(scope="session")
+def observability(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Resources]:
+    """Return what the module with alarms and dashboard makes by itself, with either canary."""
+    program()
+    made = Workspace(tmp_path_factory.mktemp("observability"))
+    return {canary: planned_with(canary, made) for canary in CANARIES}
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +91,7 @@ def lambda_package(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 def deployments(
     request: pytest.FixtureRequest, lambda_package: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Deployment]]:
-    """Yield both profiles, on their way to an emulated AWS each."""
+    """Yield both profiles and the image, on their way to an emulated AWS each."""
     program()
     with applying(tmp_path_factory.mktemp("deployments"), lambda_package) as made:
         request.session.stash[_DEPLOYED] = made
@@ -100,3 +111,15 @@ def _early(request: pytest.FixtureRequest) -> None:
         # What is wrong with it, or missing, is told again to whoever asks for it, and to nobody else.
         with suppress(Exception, pytest.skip.Exception):
             request.getfixturevalue("deployments")
+
+
+@pytest.fixture(scope="session")
+def node_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive that the image is made from."""
+    return build_archive(tmp_path_factory.mktemp("node"))
+
+
+@pytest.fixture
+def node(tmp_path: Path, node_archive: Path) -> Node:
+    """Return the root of an image with nothing but that archive."""
+    return Node(tmp_path / "node", node_archive)

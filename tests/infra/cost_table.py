@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from local.run_directory import RunDirectory
-from terraform.cost import Cost, free_list, table
+from terraform.bake import Bake
+from terraform.cost import Cost, bake_table, free_list, table
 from terraform.plan import Plan
 from terraform.prices import Prices
 from terraform.usage import Usage
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import PROFILES, REPOSITORY, Workspace
+from tests.infra.terraform_world import IMAGE, PROFILES, REPOSITORY, Workspace
 
 PAGE: Final = REPOSITORY / "docs" / "cost.md"
 MARK: Final = "<!-- cost-table -->\n"
@@ -28,8 +30,13 @@ def cost(plan: Mapping[str, Any]) -> Cost:
     return Cost.of(Plan.from_json(plan), Prices.load(), Usage())
 
 
+def bake(plan: Mapping[str, Any]) -> Bake:
+    """Price a plan of the image's root likewise."""
+    return Bake.of(Plan.from_json(plan), Prices.load(), Usage())
+
+
 def generated(plans: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the generated part for the plans of all profiles."""
+    """Return the generated part for the plans of all profiles and of the image."""
     prices = Prices.load()
     parts = [
         "\n## What each part costs\n",
@@ -40,12 +47,20 @@ def generated(plans: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for profile in PROFILES:
         parts += [f"\n### `profiles/{profile}.tfvars`: {TITLES[profile]}\n", table(cost(plans[profile]))]
-    parts += ["\n### What costs nothing\n", free_list(Plan.from_json(plans["seed"]), prices), ""]
+    parts += [
+        f"\n### `terraform/{IMAGE}`: baking the image\n",
+        bake_table(bake(plans[IMAGE])),
+        f"\nA build takes the place of {Usage().bake_hours} hours of GPU. The snapshot of one image is in the tables",
+        "above too; a second one (`keep_images`) would cost as much again, for which `lean` has no room.",
+    ]
+    seed, image = (Plan.from_json(plans[name]) for name in ("seed", IMAGE))
+    everything = dataclasses.replace(seed, resources=seed.resources + image.resources)
+    parts += ["\n### What costs nothing\n", free_list(everything, prices), ""]
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Plan every profile against an emulated AWS and write the page."""
+    """Plan every profile, and the image, against an emulated AWS and write the page."""
     before, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     if not mark:
         sys.exit(f"{PAGE} has no line {MARK.strip()}; put it where the table is to begin")
@@ -54,7 +69,8 @@ def main() -> None:
         aws.start()
         workspace = Workspace(Path(folder), aws)
         workspace.init()
-        plans = {profile: workspace.plan(profile) for profile in PROFILES}
+        workspace.init(IMAGE)
+        plans = {profile: workspace.plan(profile) for profile in (*PROFILES, IMAGE)}
         aws.stop()
     PAGE.write_text(f"{before}{mark}{generated(plans)}", encoding="utf-8")
 

@@ -1,4 +1,7 @@
-"""Both profiles, each applied to an emulated AWS of its own: most of that is waiting, so it runs beside other tests."""
+"""Both profiles and the image, each applied to an emulated AWS of its own.
+
+Most of that is waiting, so it runs beside other tests.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,24 @@ from typing import Any
 
 from local.run_directory import RunDirectory
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import PROFILES, Workspace
+from tests.infra.terraform_world import IMAGE, PROFILES, Workspace, root
+
+_ALL = (*PROFILES, IMAGE)
 
 
 class Deployment:
-    """A profile on its way to an emulated AWS, or there.
+    """A profile, or the image, on its way to an emulated AWS, or there.
 
     Attributes:
         aws: the emulated AWS.
+        workspace: where Terraform runs.
         planned: the plan before anything was made.
     """
 
     def __init__(self, profile: str, aws: EmulatedAws, workspace: Workspace, threads: ThreadPoolExecutor) -> None:
         self._profile = profile
         self._threads = threads
-        self._workspace = workspace
+        self.workspace = workspace
         self._end: Future[list[str]] | None = None
         self.aws = aws
         self.planned: dict[str, Any] = {}
@@ -32,19 +38,19 @@ class Deployment:
         self._again = threads.submit(self._plan_again)
 
     def _apply(self) -> dict[str, Any]:
-        self._workspace.init()
-        self.planned = self._workspace.plan(self._profile)
-        self._workspace.apply(self._profile)
-        return self._workspace.outputs()
+        self.workspace.init(root(self._profile))
+        self.planned = self.workspace.plan(self._profile)
+        self.workspace.apply(self._profile)
+        return self.workspace.outputs(root(self._profile))
 
     def _plan_again(self) -> dict[str, Any]:
         self._begin.result()
-        return self._workspace.plan(self._profile)
+        return self.workspace.plan(self._profile)
 
     def _destroy(self) -> list[str]:
         self._again.result()
-        self._workspace.destroy(self._profile)
-        return self._workspace.state()
+        self.workspace.destroy(self._profile)
+        return self.workspace.state(root(self._profile))
 
     def outputs(self) -> dict[str, Any]:
         """Wait until it is applied; return the values of Terraform's outputs.
@@ -61,7 +67,7 @@ class Deployment:
     def state(self) -> list[str]:
         """Return the addresses of what was applied."""
         self.outputs()
-        return self._workspace.state()
+        return self.workspace.state(root(self._profile))
 
     def begin_to_destroy(self) -> None:
         """Begin to remove it all; harmless when that has begun already."""
@@ -80,16 +86,16 @@ class Deployment:
 
 @contextmanager
 def applying(folder: Path, package: Path | None) -> Iterator[dict[str, Deployment]]:
-    """Begin to apply every profile, with one Lambda package for all."""
+    """Begin to apply every profile, with one Lambda package for all, and the image."""
     with ExitStack() as stack:
         servers = {}
-        for profile in PROFILES:
+        for profile in _ALL:
             aws = EmulatedAws(stack.enter_context(RunDirectory(f"tl-fif-test-{profile}-")).path)
             aws.launch()
             stack.callback(aws.stop)
             servers[profile] = aws
         # A thread for each step that may have to wait for the one before.
-        threads = stack.enter_context(ThreadPoolExecutor(3 * len(PROFILES), thread_name_prefix="terraform"))
+        threads = stack.enter_context(ThreadPoolExecutor(3 * len(_ALL), thread_name_prefix="terraform"))
         made = {}
         for profile, aws in servers.items():
             aws.wait_ready()

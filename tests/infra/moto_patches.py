@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from moto.apigatewayv2.responses import ApiGatewayV2Response
@@ -23,16 +23,20 @@ from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.ec2.models.subnets import Subnet
 from moto.elasticache.models import CacheCluster, ElastiCacheBackend, ReplicationGroup
 from moto.elasticache.responses import ElastiCacheResponse
+from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.logs.responses import LogsResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.s3.models import FakeBucket
 from werkzeug.serving import run_simple
+
+from tests.infra.image_builder import with_image_builder
+from tests.infra.repeated_calls import remembering
 
 _PARAMETER_GROUPS: Final[dict[str, dict[str, Any]]] = {}
 _QUERIES: Final[dict[str, dict[str, Any]]] = {}
 _BUDGET_TAGS: Final[dict[str, list[dict[str, str]]]] = {}
 
 _Method = Callable[..., Any]
-_Wsgi = Callable[[dict[str, Any], _Method], Iterable[bytes]]
 
 
 # EC2: an association's state is nested one level too deep, and Terraform waits three minutes for it.
@@ -67,6 +71,18 @@ def _unless_none(modify: _Method) -> _Method:
             modify(self, instance_id, groups)
 
     return modify_instance_security_groups
+
+
+# S3: conditions are not read, so that a bucket that denies what is not TLS denies everything.
+
+
+def get_permission(self: FakeBucket, action: str, resource: str) -> PermissionResult:
+    """Hold a call against the bucket's policy as if it came by TLS, as those to AWS do."""
+    document = json.loads(self.policy or '{"Statement": []}')
+    plaintext = {"Bool": {"aws:SecureTransport": "false"}}
+    document["Statement"] = [each for each in document["Statement"] if each.get("Condition") != plaintext]
+    permission: PermissionResult = IAMPolicy(json.dumps(document)).is_action_permitted(action, resource)
+    return permission
 
 
 # API Gateway and Cognito: what moto forgets of what was asked for.
@@ -239,28 +255,6 @@ def describe_subscribers_for_notification(self: BudgetsResponse) -> str:
     return json.dumps({"Subscribers": found[0]})
 
 
-# The server: an SDK repeats a call whose answer got lost, under the same id, and moto would take it for another one.
-
-
-def _remembering(moto: _Wsgi) -> _Wsgi:
-    answers: dict[str, tuple[str, list[tuple[str, str]], bytes]] = {}
-
-    def app(environ: dict[str, Any], start_response: _Method) -> list[bytes]:
-        call = environ.get("HTTP_AMZ_SDK_INVOCATION_ID")
-        answer = answers.get(call) if call else None
-        if answer is None:
-            begun: list[Any] = []
-            body = b"".join(moto(environ, lambda status, headers, *_: begun.extend((status, headers))))
-            answer = (*begun, body)
-            if call and not answer[0].startswith("5"):
-                answers[call] = answer
-        status, headers, body = answer
-        start_response(status, headers)
-        return [body]
-
-    return app
-
-
 def _apply() -> None:
     """Put everything above into moto."""
     Subnet.ipv6_cidr_block_association_set = property(_associations)  # type: ignore[assignment]
@@ -276,6 +270,7 @@ def _apply() -> None:
             *(delete_replication_group, _with_members(ElastiCacheResponse.create_replication_group)),
         ),
         ElastiCacheBackend: (list_tags_for_resource,),
+        FakeBucket: (get_permission,),
         LogsResponse: (put_query_definition, describe_query_definitions, delete_query_definition),
         BudgetsResponse: (describe_subscribers_for_notification, _with_tags(BudgetsResponse.create_budget)),
     }
@@ -289,7 +284,7 @@ def main() -> None:
     """Serve until killed."""
     host, port = sys.argv[1], int(sys.argv[2])
     _apply()
-    app = _remembering(DomainDispatcherApplication(create_backend_app))
+    app = remembering(with_image_builder(DomainDispatcherApplication(create_backend_app)))
     run_simple(host, port, app, threaded=True, request_handler=MotoRequestHandler)
 
 

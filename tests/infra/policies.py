@@ -1,4 +1,4 @@
-"""Who may do what, and for the sake of which line: the table that every policy of both profiles is held against."""
+"""Who may do what, and for the sake of which line: the tables that all policies are held against."""
 
 from __future__ import annotations
 
@@ -101,3 +101,54 @@ EVERYWHERE: Final[dict[str, str]] = {
     **{action: "Session Manager's channels have no resource" for action in ROLES["gpu-0"] if "ssmmessages" in action},
 }
 """Actions that may be allowed for `*`, each with the reason why there is nothing narrower."""
+
+_SHELL: Final = [action for action, need in ROLES["gpu-0"].items() if "SSM agent" in need.by]
+
+IMAGE_ROLES: Final[dict[str, dict[str, Need]]] = {
+    "builder": _by("the SSM agent, by which Image Builder gives its orders", *_SHELL)
+    | _by(
+        "AWSTOE, Image Builder's program on the machine",
+        *("imagebuilder:GetComponent", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+        *("s3:GetObject", "s3:PutObject"),
+    ),
+    "pipeline": _by(
+        "Image Builder, to launch a machine, give it orders and end it",
+        *("ec2:DescribeInstanceAttribute", "ec2:DescribeInstanceStatus", "ec2:DescribeInstanceTypeOfferings"),
+        *("ec2:DescribeInstanceTypes", "ec2:DescribeInstances", "ec2:DescribeSubnets", "ec2:RunInstances"),
+        *("ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances", "iam:PassRole"),
+        *("ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommandInvocations"),
+        "ssm:SendCommand",
+    )
+    | _by(
+        "Image Builder, to make an image of it, tag it, and drop one whose test failed",
+        *("ec2:CopyImage", "ec2:CreateImage", "ec2:CreateTags", "ec2:DeregisterImage", "ec2:DescribeSnapshots"),
+        *("ec2:DescribeTags", "ec2:ModifyImageAttribute"),
+    )
+    | _by("Image Builder's logs", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
+    | _by(
+        "Image Builder, to publish the image; Systems Manager looks in its name whether there is such an image",
+        *("ec2:DescribeImages", "ssm:GetParameter", "ssm:GetParameters", "ssm:PutParameter"),
+    ),
+    "lifecycle": _by(
+        "Image Builder, to find and delete old images with their snapshots",
+        *("ec2:DeleteSnapshot", "ec2:DeregisterImage", "ec2:DescribeImageAttribute", "ec2:DescribeImages"),
+        *("imagebuilder:DeleteImage", "tag:GetResources"),
+    ),
+}
+"""By role of the image's root, less `NAME-image-`: its actions, each with what needs it."""
+
+IMAGE_EVERYWHERE: Final[dict[str, str]] = {
+    **dict.fromkeys(_SHELL, EVERYWHERE["ssm:UpdateInstanceInformation"]),
+    **{
+        action: "EC2 and Systems Manager know no narrower resource for a description"
+        for actions in IMAGE_ROLES.values()
+        for action in actions
+        if action.startswith("ec2:Describe") and action != "ec2:DescribeImageAttribute"
+    },
+    **dict.fromkeys(
+        ["ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation", "ssm:ListCommandInvocations"],
+        "what an order came to has no resource",
+    ),
+    "tag:GetResources": "the search by tag has no resource",
+}
+"""Actions that may be allowed for `*` there, likewise."""

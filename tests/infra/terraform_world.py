@@ -20,6 +20,8 @@ REPOSITORY: Final = Path(__file__).parents[2]
 FOLDER: Final = REPOSITORY / "terraform"
 PROFILES: Final = tuple(sorted(path.stem for path in (FOLDER / "profiles").glob("*.tfvars")))
 MODULES: Final = tuple(sorted(path.name for path in (FOLDER / "modules").iterdir() if path.is_dir()))
+IMAGE: Final = "image"
+"""The root of its own that bakes the GPU's image, in a folder of this name."""
 
 REGION: Final = "eu-central-1"
 
@@ -89,6 +91,11 @@ def _cli_config() -> str:
     return text
 
 
+def root(profile: str) -> str:
+    """Return the folder of terraform/ that a profile is applied in."""
+    return IMAGE if profile == IMAGE else "."
+
+
 class Workspace:
     """A copy of terraform/ in which Terraform runs, with links to what it reads of the repository beside it.
 
@@ -96,6 +103,10 @@ class Workspace:
         folder: an empty folder.
         aws: an emulated AWS; without it, nothing can be planned or applied in the root.
         package: the Lambda zip, for x86_64; without one, a file of a few bytes stands in its place.
+
+    Attributes:
+        folder: the copy.
+        archive: what stands in for the archive that the image is made of.
     """
 
     def __init__(self, folder: Path, aws: EmulatedAws | None = None, package: Path | None = None) -> None:
@@ -111,6 +122,8 @@ class Workspace:
             (folder / "package.zip").write_bytes(b"no zip, but enough for a plan")
         else:
             self._variables["architecture"] = "x86_64"
+        self.archive = folder / "tl-fif-node.tar.gz"
+        self.archive.write_bytes(b"no archive, but enough for a plan")
 
     def run(self, *arguments: str, within: str = ".") -> str:
         """Run a command of Terraform in a folder of the copy and return what it prints.
@@ -141,12 +154,14 @@ class Workspace:
     def plan(self, profile: str) -> dict[str, Any]:
         """Return the plan of a profile as `terraform show -json` has it, and leave the plan in `PROFILE.tfplan`.
 
+        `IMAGE` counts as a profile here and below: that of its own root.
+
         Raises:
             TerraformFailed: see `run`.
         """
-        out = f"{profile}.tfplan"
-        self.run("plan", "-input=false", "-no-color", f"-out={out}", *self._options(profile))
-        shown: dict[str, Any] = json.loads(self.run("show", "-json", out))
+        out, within = f"{profile}.tfplan", root(profile)
+        self.run("plan", "-input=false", "-no-color", f"-out={out}", *self._options(profile), within=within)
+        shown: dict[str, Any] = json.loads(self.run("show", "-json", out, within=within))
         return shown
 
     def apply(self, profile: str) -> None:
@@ -155,7 +170,7 @@ class Workspace:
         Raises:
             TerraformFailed: see `run`.
         """
-        self.run("apply", "-input=false", "-no-color", _AT_ONCE, f"{profile}.tfplan")
+        self.run("apply", "-input=false", "-no-color", _AT_ONCE, f"{profile}.tfplan", within=root(profile))
 
     def destroy(self, profile: str) -> None:
         """Remove it again.
@@ -163,15 +178,23 @@ class Workspace:
         Raises:
             TerraformFailed: see `run`.
         """
-        self.run("destroy", "-auto-approve", "-input=false", "-no-color", _AT_ONCE, *self._options(profile))
+        options = ["-auto-approve", "-input=false", "-no-color", _AT_ONCE, *self._options(profile)]
+        self.run("destroy", *options, within=root(profile))
 
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self, within: str = ".") -> dict[str, Any]:
         """Return the values of the outputs of what was applied."""
-        return {name: each["value"] for name, each in json.loads(self.run("output", "-json")).items()}
+        printed = json.loads(self.run("output", "-json", within=within))
+        return {name: each["value"] for name, each in printed.items()}
 
-    def state(self) -> list[str]:
+    def state(self, within: str = ".") -> list[str]:
         """Return the address of everything that was applied."""
-        return self.run("state", "list").splitlines()
+        return self.run("state", "list", within=within).splitlines()
+
+    def own(self, name: str) -> Path:
+        """Put a copy, which can be changed, in the place of the link to a folder of the repository; return it."""
+        path = self.folder.parent / name
+        path.unlink()
+        return Path(shutil.copytree(REPOSITORY / name, path))
 
     def _environment(self) -> dict[str, str]:
         """Return an environment with nobody's credentials, in which every call goes to the emulated AWS, or nowhere."""
@@ -188,6 +211,8 @@ class Workspace:
         }
 
     def _options(self, profile: str) -> list[str]:
+        if profile == IMAGE:
+            return [f"-var=archive={self.archive}"]
         variables = self._variables
         if profile == "seed" and self._aws:
             variables = variables | {"tls_domain": f"gpu.{self._aws.zone}", "tls_zone_id": self._aws.zone_id}

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from terraform.bake import Bake
 from terraform.bill import Line, bill
 from terraform.cost import Cost, main, table
 from terraform.plan import Plan, Unpriced, runs_per_month
 from terraform.prices import FILE, Price, Prices
 from terraform.usage import Usage
-from tests.infra.cost_table import MARK, PAGE, cost, generated
-from tests.infra.terraform_world import PROFILES
+from tests.infra.cost_table import MARK, PAGE, bake, cost, generated
+from tests.infra.terraform_world import IMAGE, PROFILES
 
 Plans = dict[str, dict[str, Any]]
 PRICES = Prices.load()
@@ -111,6 +112,58 @@ def test_a_canary_s_schedule_counts(plans: Plans) -> None:
     assert runs("AWS::Synthetics::Canary") == 730
     with pytest.raises(Unpriced, match="makes X, an AWS::EC2::NatGateway"):
         runs("AWS::EC2::NatGateway")
+
+
+# The image
+
+
+def test_a_build_costs_what_its_machines_do(plans: Plans) -> None:
+    """Half a euro at most; what stays is one snapshot, as the quickstart's table has it."""
+    found = bake(plans[IMAGE])
+    hours = Usage().bake_hours
+    assert sum(line.usd for line in found.build) == pytest.approx(
+        hours * (0.658 + 0.005 + 30 * 0.0952 / 730) + 0.002 * 0.63
+    )
+    assert sum(line.usd for line in found.build) < 0.5
+    (snapshot,) = (line for line in found.month if "Snapshots" in line.what)
+    assert snapshot.usd == next(line.usd for line in cost(plans["lean"]).lines if "snapshot" in line.what)
+
+
+def test_a_second_image_has_no_room(plans: Plans) -> None:
+    """Why one is kept unless somebody wants more."""
+    lean = cost(plans["lean"])
+    (snapshot,) = (line for line in bake(plans[IMAGE]).month if "Snapshots" in line.what)
+    assert lean.total_eur + snapshot.usd / lean.usd_per_eur > 20
+
+
+def test_what_nobody_priced_for_the_image_is_named(plans: Plans) -> None:
+    """With the file that lacks a rule, or the type of machine that lacks a price."""
+    plan = Plan.from_json(plans[IMAGE])
+    machines = "aws_imagebuilder_infrastructure_configuration"
+    with pytest.raises(Unpriced, match="no price for instance p5"):
+        Bake.of(changed(plan, machines, {"instance_types": ["p5.48xlarge"]}), PRICES, Usage())
+    volume = dataclasses.replace(plan.resources[0], address="aws_ebs_volume.x", kind="aws_ebs_volume")
+    with pytest.raises(Unpriced, match=r"aws_ebs_volume\.x: nobody says .* add a rule to terraform/bake\.py"):
+        Bake.of(dataclasses.replace(plan, resources=(*plan.resources, volume)), PRICES, Usage())
+
+
+def test_the_command_prices_a_build(plans: Plans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a plan of the image's root."""
+    (tmp_path / "plan.json").write_text(json.dumps(plans[IMAGE]), encoding="utf-8")
+    assert main([str(tmp_path / "plan.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "Builder and test machine: g4dn.xlarge" in printed
+    assert "**a build**" in printed
+
+
+def test_a_second_gpu_makes_the_dashboard_cost(plans: Plans) -> None:
+    """It is free with as many metrics as it has with one."""
+    plan = Plan.from_json(plans["lean"])
+    two = dataclasses.replace(plan, resources=(*plan.resources, *plan.of("aws_instance")))
+    assert [[line.usd for line in bill(each, PRICES, Usage()) if "dashboard" in line.what] for each in (plan, two)] == [
+        [0],
+        [3],
+    ]
 
 
 # The arithmetic

@@ -13,6 +13,7 @@ import pytest
 from tests.infra.hcl import blocks
 from tests.infra.terraform_world import (
     FOLDER,
+    IMAGE,
     MODULES,
     PROFILES,
     PROVIDER,
@@ -23,7 +24,8 @@ from tests.infra.terraform_world import (
     program,
 )
 
-PLACES = [".", *(f"modules/{name}" for name in MODULES)]
+ROOTS = [".", IMAGE]
+PLACES = [*ROOTS, *(f"modules/{name}" for name in MODULES)]
 ELSEWHERE = re.compile(r"127\.0\.0\.1|\bendpoints?\s*\{|AWS_ENDPOINT|\bmoto\b|plugin|mirror", re.IGNORECASE)
 
 SENTENCE = re.compile(r'"[A-Z].{10,}\."|<<-EOT')
@@ -49,9 +51,10 @@ def test_the_files_are_laid_out_as_terraform_does() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_the_root_is_valid(workspace: Workspace) -> None:
-    """With every module."""
-    workspace.run("validate", "-no-color")
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_root_is_valid(workspace: Workspace, root: str) -> None:
+    """With every module that it calls."""
+    workspace.run("validate", "-no-color", within=root)
 
 
 def test_an_invalid_file_is_found(tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def suites(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[dic
     """Yield, by place, what Terraform says of a module's own tests; two run at a time."""
 
     def run(place: str) -> str:
-        if place != ".":
+        if place not in ROOTS:
             workspace.init(place)
         return workspace.run("test", "-no-color", within=place)
 
@@ -111,13 +114,26 @@ def test_every_output_has_a_description(place: str) -> None:
         assert SENTENCE.fullmatch(arguments.get("description", "")), name
 
 
+def unread(folder: Path) -> set[str]:
+    """Return the variables that nothing but their own validation reads."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.tf") if path.name != "variables.tf"]
+    return blocks(folder, "variable").keys() - set(re.findall(r"\bvar\.(\w+)", "\n".join(texts)))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_variable_is_read(place: str) -> None:
+    """What can be chosen makes a difference: a root hands it on, a module uses it."""
+    assert unread(FOLDER / place) == set()
+
+
 def test_the_reader_finds_what_is_missing(tmp_path: Path) -> None:
-    """The two checks above can fail."""
+    """The three checks above can fail."""
     (tmp_path / "a.tf").write_text(
         'variable "a" {\n  type = string\n}\n\nvariable "b" {}\n\noutput "c" {\n  value = 1\n}\n'
     )
     assert blocks(tmp_path, "variable") == {"a": {"type": "string"}, "b": {}}
     assert blocks(tmp_path, "output") == {"c": {"value": "1"}}
+    assert unread(tmp_path) == {"a", "b"}
 
 
 # Versions, places

@@ -19,7 +19,7 @@ resource "aws_cloudwatch_metric_alarm" "spend" {
   for_each = local.alarms
 
   alarm_name          = "${var.name}-${each.key}"
-  alarm_description   = each.value.does
+  alarm_description   = "${each.value.does} More in docs/runbook.md, \"It costs too much\"."
   namespace           = "TLFIF/Cost"
   metric_name         = "CurrentSpendEUR"
   statistic           = "Maximum"

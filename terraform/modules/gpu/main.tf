@@ -9,9 +9,12 @@ locals {
       AWS_USE_DUALSTACK_ENDPOINT = "true"
       TLFIF_BUCKET               = var.bucket
       TLFIF_IDLE_MINUTES         = tostring(var.idle_minutes)
+      TLFIF_LOG_GROUP            = aws_cloudwatch_log_group.worker.name
       TLFIF_MODEL                = var.model
       TLFIF_REDIS_URL            = var.redis_url
     },
+    length(var.api_key_sha256) == 0 ? {} : { TLFIF_API_KEY_SHA256 = join(",", var.api_key_sha256) },
+    var.certificate_arn == null ? {} : { TLFIF_CERTIFICATE_ARN = var.certificate_arn },
     var.worker_environment,
   )
 
@@ -43,6 +46,9 @@ resource "aws_instance" "gpu" {
       permissions = "0644"
       content     = local.environment_file
     }]
+    # The service wants that file, which the very first boot writes too late for it; later boots start it by themselves.
+    # Without --no-block, cloud-init would wait for the model.
+    runcmd = [["systemctl", "start", "--no-block", "tl-fif-supervisord.service"]]
   })])
 
   metadata_options {

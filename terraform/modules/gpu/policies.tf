@@ -34,47 +34,55 @@ resource "aws_iam_role_policy" "work" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
-      {
-        Sid      = "WriteReplies"
+    Statement = concat(
+      [
+        {
+          Sid      = "WriteReplies"
+          Effect   = "Allow"
+          Action   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+          Resource = "${var.bucket_arn}/replies/*"
+        },
+        # Without it S3 says of a reply that is not there that it may not be read.
+        {
+          Sid      = "TellAbsentFromForbidden"
+          Effect   = "Allow"
+          Action   = "s3:ListBucket"
+          Resource = var.bucket_arn
+        },
+        {
+          Sid      = "Log"
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+          Resource = "${aws_cloudwatch_log_group.worker.arn}:*"
+        },
+        {
+          Sid       = "Measure"
+          Effect    = "Allow"
+          Action    = "cloudwatch:PutMetricData"
+          Resource  = "*"
+          Condition = { StringEquals = { "cloudwatch:namespace" = "TLFIF/GPU" } }
+        },
+        # For a shell through Session Manager: there is no SSH.
+        {
+          Sid    = "Shell"
+          Effect = "Allow"
+          Action = [
+            "ssm:UpdateInstanceInformation",
+            "ssmmessages:CreateControlChannel",
+            "ssmmessages:CreateDataChannel",
+            "ssmmessages:OpenControlChannel",
+            "ssmmessages:OpenDataChannel",
+          ]
+          Resource = "*"
+        },
+      ],
+      [for arn in var.certificate_arn[*] : {
+        Sid      = "TakeTheCertificate"
         Effect   = "Allow"
-        Action   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
-        Resource = "${var.bucket_arn}/replies/*"
-      },
-      # Without it S3 says of a reply that is not there that it may not be read.
-      {
-        Sid      = "TellAbsentFromForbidden"
-        Effect   = "Allow"
-        Action   = "s3:ListBucket"
-        Resource = var.bucket_arn
-      },
-      {
-        Sid      = "Log"
-        Effect   = "Allow"
-        Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-        Resource = "${aws_cloudwatch_log_group.worker.arn}:*"
-      },
-      {
-        Sid       = "Measure"
-        Effect    = "Allow"
-        Action    = "cloudwatch:PutMetricData"
-        Resource  = "*"
-        Condition = { StringEquals = { "cloudwatch:namespace" = "TLFIF/GPU" } }
-      },
-      # For a shell through Session Manager: there is no SSH.
-      {
-        Sid    = "Shell"
-        Effect = "Allow"
-        Action = [
-          "ssm:UpdateInstanceInformation",
-          "ssmmessages:CreateControlChannel",
-          "ssmmessages:CreateDataChannel",
-          "ssmmessages:OpenControlChannel",
-          "ssmmessages:OpenDataChannel",
-        ]
-        Resource = "*"
-      },
-    ]
+        Action   = "acm:ExportCertificate"
+        Resource = arn
+      }],
+    )
   })
 }
 

@@ -95,6 +95,28 @@ variable "idle_minutes" {
   }
 }
 
+variable "api_key_sha256" {
+  description = "SHA-256, in hex, of each key that opens the OpenAI-compatible API; several while one replaces another, none and the API answers nobody. The keys themselves are nowhere on the node."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for hash in var.api_key_sha256 : can(regex("^[0-9a-f]{64}$", hash))])
+    error_message = "Give hashes of 64 lower-case hex digits, not the keys: printf %s \"$KEY\" | sha256sum."
+  }
+}
+
+variable "certificate_arn" {
+  description = "ARN of a certificate in ACM that may be exported, for the proxy on the instances; null lets each make its own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.certificate_arn == null || can(regex("^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[A-Za-z0-9_-]+$", var.certificate_arn))
+    error_message = "Write an ARN such as arn:aws:acm:eu-central-1:123456789012:certificate/12345678-…."
+  }
+}
+
 variable "worker_environment" {
   description = "Further settings of the worker, such as TLFIF_ENGINE_ARGS; they win over those that are set here."
   type        = map(string)

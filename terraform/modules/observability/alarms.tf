@@ -3,6 +3,7 @@
 #
 # Fields of an alarm:
 #   does        what it means and what to do, the text of the mail
+#   see         the part of docs/runbook.md that goes on from there
 #   metrics     by their ids: namespace, name, dimensions, stat; several are added up
 #   period      seconds of a data point; of the last `of` points, `breaching` have to breach
 #   is          comparison, with threshold
@@ -49,6 +50,7 @@ locals {
   described = {
     api-latency = {
       does      = "Of the API's answers in five minutes, one in 20 took 300 ms or longer. Run the saved query to see which route; cold starts after a deployment pass by themselves."
+      see       = "It is slow"
       metrics   = { latency = { namespace = "AWS/ApiGateway", name = "Latency", dimensions = { ApiId = var.api_id }, stat = "p95" } }
       threshold = 300
       missing   = "notBreaching" # nobody asked, so nobody waited
@@ -56,6 +58,7 @@ locals {
     }
     ping = {
       does      = "The API did not answer /ping in 3 of 5 minutes, or nobody asked. Look at the router's log and at the canary's, then at the AWS Health Dashboard."
+      see       = "No reply comes"
       metrics   = { ping = local.ping.metric }
       period    = 60
       breaching = 3
@@ -68,6 +71,7 @@ locals {
     }
     queue-health = {
       does      = "/queue-health failed in two periods of five minutes: Redis is away or slow. Look at the node's events in ElastiCache and at its security group; jobs are refused meanwhile."
+      see       = "No reply comes"
       metrics   = { failures = { namespace = "TLFIF/Canary", name = "QueueHealthFailures", dimensions = {}, stat = "Sum" } }
       breaching = 2
       of        = 2
@@ -76,6 +80,7 @@ locals {
     }
     redis-memory = {
       does      = "Redis uses 70 % of its memory and refuses writes when it is full. Jobs leave after 300 s: look for a flood of them, or for keys of somebody else's, then take a larger node."
+      see       = "No reply comes"
       metrics   = { memory = { namespace = "AWS/ElastiCache", name = "DatabaseMemoryUsagePercentage", dimensions = { CacheClusterId = var.queue_cluster_id }, stat = "Maximum" } }
       threshold = 70
       missing   = "missing" # a node that is away is the matter of queue-health
@@ -83,19 +88,23 @@ locals {
     }
     boot-failures = {
       does    = "A GPU was on for its boot deadline without a model, and stopped itself. Look at the worker's log; until it is mended every job pays for a boot in vain."
+      see     = "It does not boot"
       metrics = { failures = { namespace = "TLFIF/Worker", name = "BootFailures", dimensions = {}, stat = "Sum" } }
     }
     redis-enqueue-fail = {
       does    = "The router could not queue a job, and its client got a 503. Look at the router's log for the reason; queue-health tells whether Redis is away altogether."
+      see     = "No reply comes"
       metrics = { failures = { namespace = "TLFIF/Router", name = "RedisEnqueueFail", dimensions = {}, stat = "Sum" } }
     }
     reaper-blind = {
       does      = "A GPU runs, and the reaper cannot read from Redis whether it is of use: it stops it only when its session is over. Mend Redis, or stop the GPU by hand."
+      see       = "It does not stop"
       metrics   = { blind = { namespace = "TLFIF/Router", name = "ReaperBlind", dimensions = {}, stat = "Sum" } }
       threshold = 3 # a single look may fail
     }
     guard-failures = {
       does = "The reaper could not stop a GPU, the waker could not start one for work that waits, or the last word on a job could not be written. Read their logs; a GPU that nobody stops is to be stopped by hand."
+      see  = "It does not stop"
       metrics = {
         for id, name in { overdue = "OverdueFailures", reaper = "ReaperFailures", waker = "WakerFailures" } :
         id => { namespace = "TLFIF/Router", name = name, dimensions = {}, stat = "Sum" }
@@ -103,6 +112,7 @@ locals {
     }
     guard-errors = {
       does = "A function that guards the bill failed: waker, reaper, gauges, cost-publisher or budget-killer. Read the log of the one that the dashboard shows; until then watch the GPU by hand."
+      see  = "It does not stop"
       metrics = {
         for guard in local.guards : replace(guard, "-", "_") =>
         { namespace = "AWS/Lambda", name = "Errors", dimensions = { FunctionName = var.function_names[guard] }, stat = "Sum" }
@@ -111,6 +121,7 @@ locals {
     }
     spend-unknown = {
       does      = "No CurrentSpendEUR for an hour, so that nothing warns of the spend. Look at the log and the schedule of cost-publisher; after 24 hours no GPU is started any more."
+      see       = "It costs too much"
       metrics   = { reports = { namespace = "TLFIF/Cost", name = "CurrentSpendEUR", dimensions = {}, stat = "SampleCount" } }
       period    = 900
       breaching = 4
@@ -121,6 +132,7 @@ locals {
     }
     gpu-unmetered = {
       does      = "Nobody has counted the seconds of the GPU for 15 minutes, so that CurrentSpendEUR lacks them. Look at the log and the schedule of gauges, and whether a GPU runs."
+      see       = "It costs too much"
       metrics   = { reports = { namespace = "TLFIF/Cost", name = "GpuSeconds", dimensions = {}, stat = "SampleCount" } }
       breaching = 3
       of        = 3
@@ -142,7 +154,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms
 
   alarm_name          = "${var.name}-${each.key}"
-  alarm_description   = each.value.does
+  alarm_description   = "${each.value.does} More in docs/runbook.md, \"${each.value.see}\"."
   comparison_operator = local.comparisons[each.value.is]
   threshold           = each.value.threshold
   evaluation_periods  = each.value.of

@@ -1,5 +1,6 @@
 # One page for who runs it and who pays for it. The widgets are in dashboard.json.tftpl; here is what is computed for them.
-# Of the account's dashboards three are free, with up to 50 metrics each: this one has 41, and 3 more for each further GPU.
+# Of the account's dashboards three are free, with up to 50 metrics each: this one has 50, and 12 more for each further
+# GPU, with the second of which it costs $3 a month.
 
 locals {
   metric_alarm_names = [for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_name]
@@ -25,6 +26,27 @@ locals {
         [{ expression = "100 * used${index} / total${index}", id = "vram${index}", label = id }],
         ["TLFIF/GPU", "nvidia_smi_memory_used", "InstanceId", id, { id = "used${index}", visible = false }],
         ["TLFIF/GPU", "nvidia_smi_memory_total", "InstanceId", id, { id = "total${index}", visible = false }],
+      ]
+    ]...)
+    engine = concat([], [
+      for id in var.gpu_instance_ids : [
+        ["TLFIF/GPU", "vllm:num_requests_running", "InstanceId", id, { label = "${id} running" }],
+        ["TLFIF/GPU", "vllm:num_requests_waiting", "InstanceId", id, { label = "${id} waiting" }],
+        ["TLFIF/GPU", "vllm:kv_cache_usage_perc", "InstanceId", id, { label = "${id} KV cache in use", yAxis = "right" }],
+      ]
+    ]...)
+    # The phases that take seconds; all of them are in the worker's log, in the line `booted`.
+    boot = concat([], [
+      for id in var.gpu_instance_ids : [
+        for phase in ["instance", "imports", "engine"] :
+        ["TLFIF/GPU", "tlfif_boot_seconds", "InstanceId", id, "phase", phase, { label = "${id} ${phase}" }]
+      ]
+    ]...)
+    node = concat([], [
+      for id in var.gpu_instance_ids : [
+        ["TLFIF/GPU", "mem_used_percent", "InstanceId", id, { label = "${id} memory" }],
+        ["TLFIF/GPU", "disk_used_percent", "InstanceId", id, { label = "${id} disk" }],
+        ["TLFIF/GPU", "tlfif_idle_seconds_left", "InstanceId", id, { label = "${id} idle seconds left", yAxis = "right" }],
       ]
     ]...)
   }

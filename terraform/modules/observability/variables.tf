@@ -63,7 +63,7 @@ variable "queue_cluster_id" {
 }
 
 variable "gpu_instance_ids" {
-  description = "EC2 instances whose GPUs the dashboard shows; from the fifth on that has more than 50 metrics and costs $3 a month."
+  description = "EC2 instances whose GPUs the dashboard shows; with the second, that has more than 50 metrics and costs $3 a month."
   type        = list(string)
 
   validation {

@@ -101,7 +101,7 @@ run "alarms" {
   }
 
   assert {
-    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.spend : alarm.actions_enabled && length(alarm.alarm_description) > 80])
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.spend : alarm.actions_enabled && strcontains(alarm.alarm_description, "docs/runbook.md")])
     error_message = "Both alarms are on and say what to do."
   }
 

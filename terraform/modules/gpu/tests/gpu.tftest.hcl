@@ -88,6 +88,7 @@ run "its_settings" {
         TLFIF_BUCKET='replies'
         TLFIF_ENGINE_ARGS='{"dtype": "half"}'
         TLFIF_IDLE_MINUTES='7'
+        TLFIF_LOG_GROUP='/tl-fif/worker'
         TLFIF_MODEL='/models/other'
         TLFIF_REDIS_URL='redis://queue:6379/0'
       EOT
@@ -99,6 +100,69 @@ run "its_settings" {
     condition     = startswith(aws_instance.gpu[0].user_data, "#cloud-config\n") && aws_instance.gpu[0].user_data_replace_on_change
     error_message = "cloud-init reads it, and other settings reach the instance."
   }
+
+  assert {
+    condition     = yamldecode(aws_instance.gpu[0].user_data).runcmd == [["systemctl", "start", "--no-block", "tl-fif-supervisord.service"]]
+    error_message = "The very first boot starts the worker when the settings are there, and waits for nothing."
+  }
+}
+
+run "keys_and_a_certificate" {
+  command = plan
+
+  variables {
+    api_key_sha256  = [sha256("old"), sha256("new")]
+    certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+  }
+
+  assert {
+    condition     = strcontains(local.environment_file, "\nTLFIF_API_KEY_SHA256='${sha256("old")},${sha256("new")}'\n")
+    error_message = "The worker gets the hashes with a comma between."
+  }
+
+  assert {
+    condition     = strcontains(local.environment_file, "\nTLFIF_CERTIFICATE_ARN='${var.certificate_arn}'\n")
+    error_message = "The instance is told which certificate is its proxy's."
+  }
+
+  assert {
+    condition     = [for each in jsondecode(aws_iam_role_policy.work[0].policy).Statement : each.Resource if each.Action == "acm:ExportCertificate"] == [var.certificate_arn]
+    error_message = "It may take that one, with its key, and no other."
+  }
+}
+
+run "neither" {
+  command = plan
+
+  assert {
+    condition     = !strcontains(local.environment_file, "TLFIF_API_KEY_SHA256") && !strcontains(local.environment_file, "TLFIF_CERTIFICATE_ARN")
+    error_message = "What nobody gave is not set."
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.work[0].policy, "acm:")
+    error_message = "Without a certificate there is nothing to take."
+  }
+}
+
+run "a_key_instead_of_its_hash" {
+  command = plan
+
+  variables {
+    api_key_sha256 = ["my-secret-key"]
+  }
+
+  expect_failures = [var.api_key_sha256]
+}
+
+run "a_certificate_that_is_none" {
+  command = plan
+
+  variables {
+    certificate_arn = "gpu.example.com"
+  }
+
+  expect_failures = [var.certificate_arn]
 }
 
 run "least_privilege" {

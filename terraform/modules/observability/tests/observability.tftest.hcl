@@ -71,9 +71,10 @@ run "alarms" {
         endswith(one(alarm.alarm_actions), key == "ping" ? ":tl-fif-page" : ":tl-fif-alerts"),
         length(alarm.insufficient_data_actions == null ? [] : alarm.insufficient_data_actions) == 0,
         length(alarm.alarm_description) > 80,
+        strcontains(alarm.alarm_description, "docs/runbook.md"),
       ])
     ])
-    error_message = "Every alarm is on, says what to do and sends mail; ping alone pages."
+    error_message = "Every alarm is on, says what to do and where more is, and sends mail; ping alone pages."
   }
 
   assert {
@@ -237,7 +238,10 @@ run "dashboard" {
     condition = length(setsubtract([
       "AWS/ApiGateway Latency", "AWS/ElastiCache DatabaseMemoryUsagePercentage", "AWS/Lambda Errors",
       "TLFIF/Canary PingFailures", "TLFIF/Canary QueueHealthFailures", "TLFIF/Cost CurrentSpendEUR", "TLFIF/Cost GpuSeconds",
+      "TLFIF/GPU disk_used_percent", "TLFIF/GPU mem_used_percent",
       "TLFIF/GPU nvidia_smi_memory_total", "TLFIF/GPU nvidia_smi_memory_used", "TLFIF/GPU nvidia_smi_utilization_gpu",
+      "TLFIF/GPU tlfif_boot_seconds", "TLFIF/GPU tlfif_idle_seconds_left", "TLFIF/GPU vllm:kv_cache_usage_perc",
+      "TLFIF/GPU vllm:num_requests_running", "TLFIF/GPU vllm:num_requests_waiting",
       "TLFIF/Queue GpusUp", "TLFIF/Queue JobsOpen", "TLFIF/Queue QueueDepth",
       "TLFIF/Router BudgetStops", "TLFIF/Router EC2Starts", "TLFIF/Router ReapedOverlong", "TLFIF/Router ReapedSilent",
       "TLFIF/Router ReapedStale", "TLFIF/Router UserStops",

@@ -49,6 +49,11 @@ run "tls_on_443_and_nothing_else" {
   }
 
   assert {
+    condition     = aws_lb_target_group.proxy.health_check[0].protocol == "TCP" && aws_lb_target_group.proxy.health_check[0].port == "443"
+    error_message = "A GPU whose proxy listens on 443 is well: its certificate is nobody's business, nor is a path."
+  }
+
+  assert {
     condition     = aws_lb_listener.tls.ssl_policy == "ELBSecurityPolicy-TLS13-1-2-2021-06"
     error_message = "TLS 1.2 is the oldest that is spoken."
   }
