@@ -112,7 +112,10 @@ class OpenAiApi:
             self._notify()
 
     async def _in_a_place(self, app: ASGIApp, exchange: Exchange) -> None:
-        has_place = await exchange.unless_gone(lambda: self._places.take("request"))
+        # Mostly there is one, and then this request is to reach the engine together with those that came beside it.
+        has_place: bool | None = self._places.take_free("request")
+        if not has_place:
+            has_place = await exchange.unless_gone(lambda: self._places.take("request"))
         if has_place is None:
             return
         if not has_place:

@@ -58,13 +58,19 @@ class Places:
         in_the_way = self.requests or self.waiting_requests
         return 1 if free < 1 and in_the_way and jobs <= self._taken["job"] else free
 
+    def take_free(self, kind: Kind) -> bool:
+        """Take a place if there is one; return whether there was."""
+        if not self._is_free(kind) or (kind == "request" and self._drained):
+            return False
+        self._grant(kind)
+        return True
+
     async def take(self, kind: Kind) -> bool:
         """Take a place, or wait for one; `False` if there is none, as for a request once the worker drains."""
+        if self.take_free(kind):
+            return True
         if kind == "request" and self._drained:
             return False
-        if self._is_free(kind):
-            self._grant(kind)
-            return True
         waiter = _Waiter()
         line = self._lines[kind]
         line.append(waiter)
