@@ -128,8 +128,8 @@ def _peer(folder: Path, model: str, engine: dict[str, Any]) -> Iterator[int]:
 async def _measure(sides: dict[str, int], clients: Sequence[int], rounds: int) -> dict[str, dict[int, Case]]:
     """Ask every side with so many clients at once, in turns.
 
-    Each twice, of which the second time counts, and the first round not at all: whoever is asked after the peer, another
-    process with another model in memory, needs twice as long for its first texts.
+    Each twice, of which the second time counts, and the first round not at all: whoever is asked after the peer, which
+    is another process with another model in memory, needs twice as long for its first texts.
     """
     found: dict[str, dict[int, Case]] = {
         name: {count: {"tokens_per_second": [], "first_ms": []} for count in clients} for name in sides
