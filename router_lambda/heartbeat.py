@@ -29,7 +29,7 @@ class Heartbeat:
         since: when it became ready.
         token_at: when its engine brought the last token.
         state: `ready`, `degraded` or `draining`.
-        running: jobs that it runs.
+        running: jobs that it runs, and requests that it answers over HTTP.
         idle_deadline: when it stops its instance if nothing comes.
     """
 
