@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,6 +16,7 @@ from worker.vllm_engine import VllmEngine
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engine() -> AsyncIterator[VllmEngine]:
     """Yield the engine; it starts once and takes some seconds."""
+    assert "flask" not in sys.modules, "a test has imported moto here: vLLM would look at flask's proxies and not start"
     with RunDirectory("tl-fif-test-engine-") as directory, pytest.MonkeyPatch.context() as patched:
         patched.setenv("VLLM_RPC_BASE_PATH", str(directory.path))  # its sockets stay behind
         started = await VllmEngine.start(str(default_model()), {"dtype": "float32", "max_model_len": 2_048})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,13 +16,14 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.acm.models import acm_backends
-from moto.server import ThreadedMotoServer
 
 from ami import openssl
 from ami.acm import export
 from ami.certificate import Wanted, main, own, see_to
 from ami.pair import OWN, PAIR, load
+from local.child import spawn, stop
+from local.ports import LOOPBACK, free_ports
+from tests.process.worker_process import ROOT, wait_for
 
 REGION = "eu-central-1"
 DOMAIN = frozenset({"gpu.example.com"})
@@ -33,12 +36,11 @@ pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="the openssl
 class Manager:
     """The emulated ACM, and somebody who issues certificates in it."""
 
-    def __init__(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
-        self._client: Any = boto3.client("acm", REGION, endpoint_url=self.url)
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._url = url
+        self._monkeypatch = monkeypatch
+        self._client: Any = boto3.client("acm", REGION, endpoint_url=url)
+        self.answer()
 
     def issue(self, arn: str | None = None, days: int = 30) -> str:
         """Issue a certificate that can be exported, for an ARN that is there already or for a new one."""
@@ -48,8 +50,6 @@ class Manager:
         made: str = self._client.import_certificate(
             Certificate=certificate, PrivateKey=key, CertificateChain=authority, **named
         )["CertificateArn"]
-        # moto takes an imported one for not exportable, and knows no other with a chain that is right.
-        acm_backends[made.split(":")[4]][REGION]._certificates[made].cert_options["Export"] = "ENABLED"
         return made
 
     def request(self, exportable: str) -> str:
@@ -57,20 +57,39 @@ class Manager:
         made = self._client.request_certificate(DomainName="gpu.example.com", Options={"Export": exportable})
         return str(made["CertificateArn"])
 
+    def answer(self) -> None:
+        """Be where the program looks for it, as it looks for AWS."""
+        self._monkeypatch.setenv("AWS_ENDPOINT_URL_ACM", self._url)
+
     def stop(self) -> None:
         """Be away from now on."""
-        self._server.stop()
+        self._monkeypatch.setenv("AWS_ENDPOINT_URL_ACM", f"http://{LOOPBACK}:1")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of an emulated ACM."""
+    (port,) = free_ports(1)
+    log = tmp_path_factory.mktemp("acm") / "log"
+    command = [sys.executable, "-m", "tests.integration.acm_server", LOOPBACK, str(port)]
+    child = spawn(command, log=log, folder=ROOT)
+
+    def answers() -> bool:
+        assert child.poll() is None, log.read_text()
+        with socket.socket() as client:
+            return client.connect_ex((LOOPBACK, port)) == 0
+
+    wait_for(answers)
+    yield f"http://{LOOPBACK}:{port}"
+    stop(child)
 
 
 @pytest.fixture
-def acm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
-    """Yield an emulated ACM, which the program finds as it finds AWS."""
+def acm(server: str, monkeypatch: pytest.MonkeyPatch) -> Manager:
+    """Return it as a test uses it."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
-    manager = Manager()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_ACM", manager.url)
-    yield manager
-    manager.stop()
+    return Manager(server, monkeypatch)
 
 
 def see(folder: Path, arn: str, now: float | None = None) -> tuple[bool, bool]:
@@ -145,12 +164,11 @@ def test_without_acm_the_earlier_one_stays(acm: Manager, tmp_path: Path, caplog:
 def test_without_acm_at_a_boot_ours_stands_in(acm: Manager, tmp_path: Path) -> None:
     """So that nginx starts; when ACM answers again, its certificate takes over."""
     arn = acm.issue()
-    backend = acm_backends[arn.split(":")[4]][REGION]
-    hidden = backend._certificates.pop(arn)
+    acm.stop()
     assert see(tmp_path, arn) == (True, False)
     assert source(tmp_path) == OWN
     assert see(tmp_path, arn) == (False, False)  # the one that stands in stays
-    backend._certificates[arn] = hidden
+    acm.answer()
     assert see(tmp_path, arn) == (True, True)
     assert source(tmp_path) == arn
 
