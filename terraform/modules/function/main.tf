@@ -128,10 +128,15 @@ resource "aws_lambda_function" "this" {
   ]
 }
 
-# Callers know the alias alone, so that a version can be put back without touching them.
+# Callers know the alias alone, so that a version can be put back without touching them. Terraform makes it and publishes
+# versions; where it leads from then on is a deployment's to say: docs/adr/ADR-2026-11-26-alias-moved-by-deploy.md.
 resource "aws_lambda_alias" "prod" {
   name             = local.alias
   description      = "The version that is called"
   function_name    = aws_lambda_function.this.function_name
   function_version = aws_lambda_function.this.version
+
+  lifecycle {
+    ignore_changes = [function_version, routing_config]
+  }
 }
