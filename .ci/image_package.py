@@ -2,6 +2,9 @@
 
 It holds what runs on the node and the scripts that install it, nothing of the other places. The same sources give the
 same bytes: order, times, owners and modes are set here; the compressor is the interpreter's own.
+
+Beside it comes `dist/tl-fif-node.sources`: a digest of what an image is made of. Two archives with the same one give
+the same image, so that `make bake` bakes once.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = "tl-fif-node.tar.gz"
+SOURCES: Final = "tl-fif-node.sources"
 
 FOLDERS: Final = ("ami", "supervisord", "worker")
 """Whole, but for what interpreters and editors leave in them."""
@@ -27,6 +31,12 @@ FILES: Final = (
     *("router_lambda/__init__.py", "router_lambda/job.py"),
     *("pyproject.toml", "requirements.lock", "VERSION", "README.md", "LICENSE"),
 )
+
+RECIPE: Final = "terraform/image/recipe.tf"
+"""Not in the archive, and yet what the image is made of: the parent image and the disk."""
+
+NOTHING_ON_THE_NODE: Final = frozenset({"pyproject.toml", "requirements.lock", "VERSION", "LICENSE"})
+"""Files of the archive that nothing on the node reads but to say whose it is; pages for people neither."""
 
 EARLIEST: Final = 315_532_800
 """1980-01-01 in Unix seconds, as in the Lambda package."""
@@ -40,6 +50,17 @@ def contents(root: Path) -> Iterator[Path]:
             if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.parts):
                 yield name
     yield from map(Path, FILES)
+
+
+def sources(root: Path) -> str:
+    """Return the digest of what an image is made of: a SHA-256 over path, whether it can be run, and contents."""
+    names = {name for name in contents(root) if name.suffix != ".md" and name.as_posix() not in NOTHING_ON_THE_NODE}
+    digest = hashlib.sha256()
+    for name in sorted(names | {Path(RECIPE)}):
+        path = root / name
+        held = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{held} {'x' if os.access(path, os.X_OK) else '-'} {name.as_posix()}\n".encode())
+    return digest.hexdigest()
 
 
 def write(root: Path, target: Path, moment: int) -> None:
@@ -65,7 +86,7 @@ def write(root: Path, target: Path, moment: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Build the archive and print path, size and SHA-256."""
+    """Build the archive, write the digest beside it, and print path, size and SHA-256 of one, and the other."""
     parser = argparse.ArgumentParser(description="Build the archive of the GPU node.")
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="folder to write to; default: dist")
     options = parser.parse_args(arguments)
@@ -76,8 +97,11 @@ def main(arguments: list[str]) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     target = options.output / NAME
     write(ROOT, target, int(moment))
+    made_of = target.with_name(SOURCES)
+    made_of.write_text(f"{sources(ROOT)}\n", encoding="utf-8")
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     print(f"{os.path.relpath(target)}  {target.stat().st_size:,} bytes  sha256 {digest}")
+    print(f"{os.path.relpath(made_of)}  {made_of.read_text(encoding='utf-8').strip()}")
     return 0
 
 

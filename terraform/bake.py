@@ -1,4 +1,4 @@
-"""From a plan of terraform/image to what a build costs, and what stays of it costs a month. Pure, like bill.py."""
+"""What a build of the image costs, by a plan of terraform/image or by its hours, and what stays. Pure, like bill.py."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ _MACHINES: Final = "aws_imagebuilder_infrastructure_configuration"
 _RECIPE: Final = "aws_imagebuilder_image_recipe"
 _KEPT: Final = "aws_imagebuilder_lifecycle_policy"
 _PRICED: Final = (_MACHINES, _RECIPE, _KEPT, "aws_cloudwatch_log_group", "aws_s3_bucket")
+
+
+def machine_lines(kind: str, disk: str, disk_gb: float, hours: float, prices: Prices) -> tuple[Line, ...]:
+    """Return the lines of the machines that build and test an image, for their hours together.
+
+    Raises:
+        Unpriced: the list has no such type or disk.
+    """
+    return (
+        Line(f"Builder and test machine: {kind}", hours, prices.of(f"instance {kind}")),
+        Line("Their public IPv4 address", hours, prices.of("public ipv4")),
+        Line("Their disks", disk_gb * hours / HOURS_PER_MONTH, prices.of(disk)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +51,9 @@ class Bake:
         (kind,) = machines.values["instance_types"]
         (disk,) = (disk for mapping in recipe.values["block_device_mapping"] for disk in mapping["ebs"])
         images = kept.values["policy_detail"][0]["filter"][0]["value"]
-        hours = usage.bake_hours
         return cls(
             build=(
-                Line(f"Builder and test machine: {kind}", hours, prices.of(f"instance {kind}")),
-                Line("Their public IPv4 address", hours, prices.of("public ipv4")),
-                Line("Their disks", disk["volume_size"] * hours / HOURS_PER_MONTH, prices.of(disk["volume_type"])),
+                *machine_lines(kind, disk["volume_type"], disk["volume_size"], usage.bake_hours, prices),
                 Line("CloudWatch: GB of logs", usage.bake_log_mb / 1e3, prices.of("log")),
             ),
             month=(

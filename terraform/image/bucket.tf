@@ -83,6 +83,12 @@ resource "aws_s3_bucket_policy" "tls" {
 locals {
   archive_sha256 = filesha256(var.archive)
   archive_key    = "archives/tl-fif-node-${substr(local.archive_sha256, 0, 16)}.tar.gz"
+
+  # What `make image-package` writes beside the archive: a digest of what an image is made of, without the version and
+  # the pages, by which `make bake` knows whether the newest image is of these sources. An archive from elsewhere has
+  # none, and counts as new.
+  source_file   = "${trimsuffix(var.archive, ".tar.gz")}.sources"
+  source_sha256 = fileexists(local.source_file) ? trimspace(file(local.source_file)) : local.archive_sha256
 }
 
 resource "aws_s3_object" "archive" {

@@ -44,6 +44,7 @@ resource "aws_imagebuilder_distribution_configuration" "this" {
         project                = var.name
         "${var.name}:gpu-node" = "${local.version} {{imagebuilder:buildDate}}"
         "${var.name}:archive"  = local.archive_sha256
+        "${var.name}:source"   = local.source_sha256
       }
     }
 

@@ -39,7 +39,7 @@ _SUFFIXES: Final = {
 _OF_AWS: Final = {
     *("UnauthorizedOperation", "AccessDenied", "VcpuLimitExceeded", "StopInstances", "BoxUsage", "NodeUsage"),
     *("VolumeUsage", "SnapshotUsage", "LoadBalancerUsage", "MetricMonitorUsage", "AlarmMonitorUsage", "InUseAddress"),
-    *("DataProcessing", "PublicIPv4"),
+    *("DataProcessing", "PublicIPv4", "EntityAlreadyExists", "BucketAlreadyOwnedByYou"),
 }
 """Words of AWS's that no code of ours has: errors, calls and what stands on the bill."""
 
@@ -114,7 +114,7 @@ def widgets() -> frozenset[str]:
 @cache
 def declared(kind: str) -> frozenset[str]:
     """Return the names of the roots' variables or outputs."""
-    roots = [path for folder in (".", "image") for path in (REPOSITORY / "terraform" / folder).glob("*.tf")]
+    roots = [path for folder in (".", "image", "delivery") for path in (REPOSITORY / "terraform" / folder).glob("*.tf")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in roots)
     return frozenset(re.findall(rf'^{kind} "(\w+)"', text, re.MULTILINE))
 

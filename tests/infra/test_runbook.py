@@ -22,6 +22,7 @@ ASKED_FOR = (
     "It is slow",
     "No reply comes",
     "The bake fails",
+    "The pipeline fails",
 )
 
 

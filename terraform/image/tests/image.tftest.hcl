@@ -157,6 +157,11 @@ run "what_becomes_of_the_image" {
   }
 
   assert {
+    condition     = one(one(aws_imagebuilder_distribution_configuration.this.distribution).ami_distribution_configuration).ami_tags["tl-fif:source"] == filesha256(var.archive)
+    error_message = "Another one says what it is made of: of an archive without a digest beside it, the archive itself."
+  }
+
+  assert {
     condition     = strcontains(one(one(aws_imagebuilder_distribution_configuration.this.distribution).ami_distribution_configuration).name, "{{imagebuilder:buildDate}}")
     error_message = "No two images have the same name, which EC2 would refuse."
   }
@@ -179,6 +184,19 @@ run "what_becomes_of_the_image" {
   assert {
     condition     = output.bake_command == "aws imagebuilder start-image-pipeline-execution --region eu-central-1 --image-pipeline-arn arn:aws:imagebuilder:eu-central-1:123456789012:image-pipeline/tl-fif-gpu-node --query imageBuildVersionArn --output text"
     error_message = "The command to bake is printed in full."
+  }
+}
+
+run "a_packed_archive" {
+  command = plan
+
+  variables {
+    archive = "./tests/packed.tar.gz"
+  }
+
+  assert {
+    condition     = one(one(aws_imagebuilder_distribution_configuration.this.distribution).ami_distribution_configuration).ami_tags["tl-fif:source"] == trimspace(file("./tests/packed.sources"))
+    error_message = "The tag is the digest that lies beside the archive, on which `make bake` relies."
   }
 }
 
