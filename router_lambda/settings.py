@@ -56,9 +56,10 @@ class JwtSettings:
 
     Attributes:
         jwks_url: where the issuer publishes its keys; `https`, or `http` on loopback.
-        issuer: what `iss` must be.
+        issuer: what `iss` must be, character for character.
         audience: the app client's id: `client_id` of an access token, `aud` of an id token.
-        disabled: every token is let in, as the user `local`; for the local stack alone.
+        disabled: with `1` every token is let in, as the user `local`; for the local stack alone, and refused where a
+            Lambda runs or S3 is not on this machine.
     """
 
     jwks_url: str
@@ -94,7 +95,8 @@ class HealthSettings:
     """What a look at the queue's health takes.
 
     Attributes:
-        ping_cidrs: source addresses that may ask for health.
+        redis_url: `redis://` or `rediss://` address of the queue.
+        ping_cidrs: networks whose addresses may ask `/ping` and `/queue-health`, IPv4 and IPv6, separated by commas.
     """
 
     redis_url: str
@@ -124,10 +126,11 @@ class RouterSettings:
     """What the router needs to know. AWS endpoints, region and credentials come by the SDK's own variables.
 
     Attributes:
+        bucket: the bucket of the replies.
         gpu_tag: name and value of the EC2 tag that marks the GPU's instance.
         jwt: how to verify a token when no authorizer did; `None` when no request comes that way.
         max_gpus: how many instances may run at a time.
-        budget_eur: the month's cap, from which on no instance is started; `None` for none.
+        budget_eur: the month's cap in EUR, from which on no instance is started; `None` for none.
     """
 
     health: HealthSettings
@@ -161,6 +164,7 @@ class ReaperSettings:
     """What the reaper needs to know.
 
     Attributes:
+        redis_url: `redis://` or `rediss://` address of the queue.
         gpu_tag: name and value of the EC2 tag that marks the GPU's instances.
         max_session_minutes: how long an instance may run without a break, in minutes.
     """

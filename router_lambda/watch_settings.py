@@ -32,13 +32,14 @@ class CostSettings:
     """What the cost publisher needs to know.
 
     Attributes:
-        bucket: where `guard/spend.json` lies.
-        budget_eur: the month's cap.
+        bucket: where `guard/spend.json` lies: the bucket of the replies.
+        budget_eur: the month's cap in EUR.
         fixed_usd_per_month: what costs the same whether the GPU runs or not, in USD a month.
         gpu_usd_per_hour: what an instance costs while it runs, in USD.
-        gpu_type: EC2's name of its type, whose hours are metered and so left out of the bill.
+        gpu_type: EC2's name of the GPU's type, whose hours are metered and so left out of the bill.
         fallback_eur_per_usd: the exchange rate where the ECB's is not to be had.
-        bill_hours: how long an answer of Cost Explorer, which costs USD 0.01, is used for.
+        bill_hours: how long an answer of Cost Explorer, which costs USD 0.01, is used for, in hours; 0 asks at every
+            run.
         cost_tag: name and value of the cost allocation tag whose costs alone count; `None` for the whole account.
     """
 
@@ -72,7 +73,12 @@ class CostSettings:
 
 @dataclass(frozen=True, slots=True)
 class GaugesSettings:
-    """What the gauges need to know; `gpu_tag` is name and value of the EC2 tag that marks the GPU's instances."""
+    """What the gauges need to know.
+
+    Attributes:
+        redis_url: `redis://` or `rediss://` address of the queue.
+        gpu_tag: name and value of the EC2 tag that marks the GPU's instances.
+    """
 
     redis_url: str
     gpu_tag: tuple[str, str]
@@ -92,7 +98,11 @@ class GaugesSettings:
 
 @dataclass(frozen=True, slots=True)
 class CanarySettings:
-    """What the canary needs to know; `url` is the API's address without a slash at its end."""
+    """What the canary needs to know.
+
+    Attributes:
+        url: the API's address, without a slash at its end; `https`, or `http` on loopback.
+    """
 
     url: str
 
@@ -121,9 +131,9 @@ class KillerSettings:
     """What the budget killer needs to know.
 
     Attributes:
-        bucket: where `guard/block.json` lies.
+        bucket: where `guard/block.json` lies: the bucket of the replies.
         gpu_tag: name and value of the EC2 tag that marks the GPU's instances.
-        budget_eur: the month's cap.
+        budget_eur: the month's cap in EUR.
     """
 
     bucket: str

@@ -87,13 +87,13 @@ class Settings(BaseSettings):
     """Jobs that run at once; the others wait in Redis, where another worker can take them."""
 
     worker_id: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = None
-    """Names this worker in leases and logs; its EC2 instance's id, or else the host's name, if it is not set."""
+    """Names this worker in leases and logs, each its own; not set, its EC2 instance's id, or else the host's name."""
 
     idle_minutes: Annotated[float, Field(gt=0, le=30)] = float(DEFAULT_IDLE_MINUTES)
-    """Idle time after which the worker stops its instance, unless a job asks for another one; fractions for tests."""
+    """Idle minutes after which the worker stops its instance, unless a job asks for other ones; fractions for tests."""
 
     boot_deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """Time from the start of the process to its first heartbeat after which the instance is stopped instead."""
+    """Seconds from the start of the process to its first heartbeat after which the instance is stopped instead."""
 
     halt_command: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     """Stops the machine when StopInstances fails, such as `sudo shutdown -h now`; no shell is involved."""
@@ -102,13 +102,13 @@ class Settings(BaseSettings):
     """Port of `/healthz`, `/metrics` and `/v1` on 127.0.0.1; 0 takes any free one."""
 
     api_key_sha256: Annotated[tuple[bytes, ...], NoDecode, BeforeValidator(_digests)] = ()
-    """SHA-256 of the keys for `/v1`, in hex, separated by commas: the keys themselves need not be here."""
+    """SHA-256 of the keys for `/v1`: the keys themselves need not be here. Several, while one is replaced."""
 
     drain_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
-    """Time that running jobs get to finish after the first SIGTERM."""
+    """Seconds that running jobs get to finish after the first SIGTERM; a second one ends them."""
 
     stall_seconds: Annotated[float, Field(gt=0, le=86_400)] = DEFAULT_STALL_SECONDS
-    """Time without a token for any of the running jobs after which the engine counts as hung, and the worker ends."""
+    """Seconds without a token for any running job after which the engine counts as hung, and the worker ends."""
 
     metadata_disabled: Annotated[bool, Field(validation_alias="AWS_EC2_METADATA_DISABLED")] = False
     """The AWS SDK's own variable: true where there is no EC2 instance metadata, so that nobody looks for a notice."""
