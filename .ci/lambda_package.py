@@ -1,8 +1,8 @@
 """Build the Lambda package for each processor: `dist/tl-fif-router-<architecture>.zip` (`make lambda-package`).
 
-It holds `router_lambda/` and what the extra `lambda` asks for, in the versions of requirements.lock; boto3 is not in
-it, because the Lambda runtime brings one. The same sources give the same bytes; docs/adr/ADR-2026-11-23-lambda-zip.md
-says on what terms, and why the dependencies come as bytecode alone. Needs pip, and a Python 3.12 to compile with.
+It holds `router_lambda/`, whose openapi.yaml says the version, and the files of .ci/lambda.lock. The same sources give
+the same bytes; docs/adr/ADR-2026-11-23-lambda-zip.md says on what terms, and why the dependencies come as bytecode
+alone. Needs pip, and a Python 3.12 to compile with.
 """
 
 from __future__ import annotations
@@ -16,22 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+LOCK: Final = ROOT / ".ci" / "lambda.lock"
 ARCHITECTURES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Lambda's names of its processors, and what wheels call them."""
 
 # Lambda's Python 3.12 runs on Amazon Linux 2023, whose glibc is 2.34; pip takes these tags by the letter.
 MANYLINUX: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-
-# python-jose names them for the backends that it falls back to when cryptography is missing, and cffi names pycparser
-# for compiling. Nothing imports them here: a test imports every module of ours and verifies a token without them.
-LEFT_OUT: Final = {"ecdsa", "pyasn1", "pycparser", "rsa", "six"}
 
 LICENCES: Final = ("licenses", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 EARLIEST: Final = 315_532_800
@@ -79,19 +75,17 @@ def _output(*command: str) -> str:
         return ""
 
 
-def download(python: Path, machine: str, folder: Path) -> list[Path]:
-    """Fetch the wheels that go into the package of one processor.
+def download(machine: str, folder: Path) -> list[Path]:
+    """Fetch the wheels that go into the package of one processor, each the very file of the lock.
 
     Raises:
-        PackagingFailed: pip could not get them, or one is not pinned.
+        PackagingFailed: pip could not get them, or got another file.
     """
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["lambda"]
-    # Run by the 3.12, because pip judges `python_version < …` in a requirement by what runs it.
-    command = [sys.executable, "-m", "pip", "--python", str(python), "download", "--quiet", "--no-input"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.12"]
     command += [f"--platform={tag}_{machine}" for tag in MANYLINUX]
     done = subprocess.run(
-        [*command, "--constraint", str(ROOT / "requirements.lock"), "--dest", str(folder), *wanted],
+        [*command, "--dest", str(folder), "--requirement", str(LOCK)],
         capture_output=True,
         text=True,
         check=False,
@@ -99,11 +93,7 @@ def download(python: Path, machine: str, folder: Path) -> list[Path]:
     )
     if done.returncode:
         raise PackagingFailed(f"pip could not fetch the wheels for {machine}; it said:\n{done.stderr.strip()}")
-    lock = (ROOT / "requirements.lock").read_text().splitlines()
-    wheels = {path: "==".join(path.name.lower().split("-")[:2]).replace("_", "-") for path in folder.iterdir()}
-    if loose := set(wheels.values()) - set(lock):
-        raise PackagingFailed(f"not pinned by requirements.lock: {', '.join(sorted(loose))}; run: make lock")
-    return sorted(path for path, pin in wheels.items() if pin.partition("==")[0] not in LEFT_OUT)
+    return sorted(folder.iterdir())
 
 
 def is_wanted(name: PurePosixPath) -> bool:
@@ -170,7 +160,7 @@ def build(architecture: str, python: Path, folder: Path) -> Path:
         wheels, content = Path(scratch, "wheels"), Path(scratch, "content")
         wheels.mkdir()
         content.mkdir()
-        fill(content, download(python, ARCHITECTURES[architecture], wheels), python)
+        fill(content, download(ARCHITECTURES[architecture], wheels), python)
         write_zip(content, target, int(moment))
     return target
 

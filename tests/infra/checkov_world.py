@@ -33,8 +33,8 @@ def program() -> Path:
     folder = _CACHE / hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
     mark = folder / "ready"  # a folder without it was left in the middle
     if not mark.exists():
-        pip = ["pip", "--python", str(folder), "install", "--quiet", "--no-input", "--no-deps", "-r", str(LOCK)]
-        for command in (["venv", "--clear", str(folder)], pip):
+        pip = ["pip", "--python", str(folder), "install", "--quiet", "--no-input", "--no-deps", "--require-hashes"]
+        for command in (["venv", "--clear", str(folder)], [*pip, "-r", str(LOCK)]):
             done = _run(sys.executable, "-m", *command)
             if done.returncode:
                 raise RuntimeError(f"checkov could not be installed; pip said:\n{done.stderr.strip()}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+
+from tests.infra.ci_scripts import load
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -19,17 +20,13 @@ FOLDERS = {
     *("worker", "router_lambda", "client", "local", "ami", "terraform", "supervisord"),
     *("tests", "benchmarks", "docs"),
 }
-# As requirements.lock explains.
-CUDA_ONLY = {"torchvision", "torchaudio", "torchcodec"}
 # Folders of one person's machine.
 FORBIDDEN = re.compile(r"(?<![\w.$}~-])/(?:home|Users|root)/")
 
 
 def locked() -> dict[str, str]:
     """Read requirements.lock: names to versions."""
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return dict(pins)
+    return {pin.name: pin.version for pin in load("locks").EVERYTHING.pins()}
 
 
 def tracked_files() -> list[Path]:
@@ -55,20 +52,6 @@ def test_version_is_semantic_and_installed() -> None:
     assert metadata.version("tl-fif") == version.strip()
 
 
-@pytest.mark.parametrize("extra", sorted(EXTRAS))
-def test_lock_pins_every_requirement(extra: str) -> None:
-    """What pyproject.toml asks for stands in the lock, in a version that it accepts."""
-    pins = locked()
-    for text in EXTRAS[extra]:
-        requirement = Requirement(text)
-        # The CUDA build of vLLM stands in nobody's CPU lock; pyproject.toml pins it.
-        if requirement.name in {"tl-fif", "vllm"}:
-            continue
-        version = pins.get(canonicalize_name(requirement.name))
-        assert version is not None, f"{text} is not in requirements.lock; run: make lock"
-        assert version in requirement.specifier, f"{version} does not meet {text}; run: make lock"
-
-
 def test_both_builds_of_vllm_are_the_same_release() -> None:
     """What the CPU proves has to hold on the GPU."""
     vllm = {Requirement(text).name: Requirement(text).specifier for extra in ("cpu", "gpu") for text in EXTRAS[extra]}
@@ -82,12 +65,6 @@ def test_lock_is_what_is_installed() -> None:
     installed = {name: metadata.version(name).partition("+")[0] for name in locked()}
 
     assert installed == locked()
-
-
-def test_lock_leaves_cuda_builds_out() -> None:
-    """The reasons stand at the top of the lock."""
-    assert CUDA_ONLY.isdisjoint(locked())
-    assert "+" not in locked()["torch"], "a local version would shut out the CUDA build on a GPU node"
 
 
 def test_top_level_folders_are_the_agreed_ones() -> None:

@@ -52,8 +52,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     for name in ("router_lambda", ".ci"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("node_modules"))
-    for name in ("pyproject.toml", "requirements.lock"):
-        shutil.copy(REPOSITORY / name, folder)
     return folder
 
 
@@ -152,6 +150,37 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         builder().build("arm64", Path("python"), tmp_path)
 
 
+def test_a_file_that_is_not_the_lock_s_is_refused(sources: Path, tmp_path: Path) -> None:
+    """One wrong digit in one hash, and nothing is built."""
+    changed = shutil.copytree(sources, tmp_path / "changed", ignore=shutil.ignore_patterns("dist"))
+    lock = changed / ".ci" / "lambda.lock"
+    lock.write_text(
+        re.sub(
+            r"(^redis==.*)(.)$",
+            lambda found: found[1] + f"{(int(found[2], 16) + 1) % 16:x}",
+            lock.read_text(),
+            flags=re.MULTILINE,
+        )
+    )
+
+    done = subprocess.run(
+        [sys.executable, str(BUILDER.relative_to(REPOSITORY))], cwd=changed, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "lambda-package: pip could not fetch the wheels for x86_64" in done.stderr
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not list((changed / "dist").glob("*.zip"))
+
+
+def test_a_package_says_its_version(package: zipfile.ZipFile) -> None:
+    """In the description of the API; so that two versions are never the same bytes."""
+    described = package.read("router_lambda/openapi.yaml").decode()
+    version = (REPOSITORY / "VERSION").read_text(encoding="utf-8").strip()
+
+    assert f"\n  version: {version}\n" in described
+
+
 def test_a_package_is_small_enough(package: zipfile.ZipFile) -> None:
     """Lambda fetches it at every cold start."""
     assert package.filename is not None
@@ -172,16 +201,15 @@ def test_entries_are_plain_readable_files_in_order(package: zipfile.ZipFile) -> 
 
 
 def test_a_package_holds_the_router_and_its_dependencies_alone(package: zipfile.ZipFile) -> None:
-    """No boto3, which the runtime brings, none of python-jose's other backends, no tests."""
+    """All of the lock and no more: no boto3, which the runtime brings; and no tests."""
     top = {name.split("/")[0] for name in package.namelist()}
-    lock = dict(line.split("==") for line in (REPOSITORY / "requirements.lock").read_text().split() if "==" in line)
-    locked = {f"{name.replace('-', '_')}-{lock[name]}.dist-info" for name in ("cffi", "cryptography", "python-jose")}
+    pins = re.findall(r"^([a-z-]+)==(\S+)", (REPOSITORY / ".ci" / "lambda.lock").read_text(), re.MULTILINE)
+    locked = {f"{name.replace('-', '_')}-{version}.dist-info" for name, version in pins}
 
+    assert len(locked) == 4
     extension = {name for name in top if name.startswith("_cffi_backend.cpython-312-")}
     assert len(extension) == 1
-    assert top - extension == locked | {f"redis-{lock['redis']}.dist-info", "redis", "jose", "cryptography"} | {
-        "router_lambda"
-    }
+    assert top - extension == locked | {"redis", "jose", "cryptography", "router_lambda"}
     assert {Path(name).suffix for name in package.namelist()} <= {".py", ".pyc", ".so", ".yaml", "", ".APACHE", ".BSD"}
     assert not [name for name in package.namelist() if "/tests/" in name]
 
