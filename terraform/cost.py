@@ -1,4 +1,4 @@
-"""`python -m terraform.cost [PLAN]`: what a plan costs a month, as a table; of the image's root, what a build costs.
+"""`python -m terraform.cost [PLAN]`: what a plan costs a month, as a table; of other roots, a build or a push.
 
 Reads what `terraform show -json` prints, from a file or from standard input:
 
@@ -25,6 +25,7 @@ from terraform.bake import PIPELINE, Bake
 from terraform.bill import Line, bill
 from terraform.plan import Plan, Unpriced
 from terraform.prices import Prices
+from terraform.push import DELIVERY, Push
 from terraform.usage import Usage
 
 VAT: Final = 0.19
@@ -126,6 +127,17 @@ def bake_table(bake: Bake) -> str:
     return "\n".join(_markdown(rows))
 
 
+def push_table(push: Push) -> str:
+    """Return what pushes cost as a table in Markdown."""
+    titles = ("a push", "where it bakes an image: the wait for it", f"a month of {_number(push.pushes)} pushes")
+    rows: list[_Row] = [("what", "quantity", "USD for one", "USD")]
+    for lines, title in zip((push.push, push.bake, push.month), titles, strict=True):
+        rows += [_row(line) for line in lines]
+        if lines:
+            rows.append((f"**{title}**", "", "", f"**{sum(line.usd for line in lines):.2f}**"))
+    return "\n".join(_markdown(rows))
+
+
 def free_list(plan: Plan, prices: Prices) -> str:
     """Return the resource types of a plan that cost nothing, each with the reason."""
     kinds = sorted({each.kind for each in plan.resources} & prices.nothing.keys())
@@ -176,6 +188,9 @@ def main(arguments: Sequence[str]) -> int:
         plan = _read(options.plan)
         if plan.is_there(PIPELINE):
             print(bake_table(Bake.of(plan, prices, usage)))
+            return 0
+        if plan.is_there(DELIVERY):
+            print(push_table(Push.of(plan, prices, usage)))
             return 0
         cost = Cost.of(plan, prices, usage, 1 / options.eur_per_usd if options.eur_per_usd else None)
     except (OSError, Unpriced) as error:

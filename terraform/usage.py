@@ -18,6 +18,13 @@ _MILLISECONDS: Final = {
     "budget-killer": 10_000.0,
 }
 
+_STAGE_MINUTES: Final = {
+    "test": 8.0,
+    "bake": 3.0,
+    "deploy": 6.0,
+    "smoke": 5.0,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -48,6 +55,16 @@ class Usage:
             Twelve come from the CloudWatch agent, the others from logs of worker and router.
         nlb_capacity_units: how busy the load balancer is on average.
         mails: mails that alarms send.
+        pushes: pushes to the branch that is delivered, none of which bakes an image.
+        source_minutes: what taking a commit counts for, in minutes; each action is rounded up to a whole one.
+        stage_minutes: how long each stage's build takes, its set-up included, where it bakes nothing.
+        full_test_minutes: how long the stage Test takes with the full suite.
+        bake_wait_minutes: how much longer the stage Bake takes where it bakes.
+        smoke_gpu_hours: how long the GPU runs for a smoke test: boot, answer, a minute of idleness, stop.
+        push_mb: what a push leaves in the bucket, in MB.
+        push_days: for how long, in days.
+        push_log_mb: what its builds log, in MB.
+        state_mb: size of the state of terraform/image with its old versions, in MB.
     """
 
     gpu_hours: float = 10.0
@@ -72,3 +89,13 @@ class Usage:
     metrics_with_gpu: float = 30.0
     nlb_capacity_units: float = 0.01
     mails: float = 20.0
+    pushes: float = 10.0
+    source_minutes: float = 1.0
+    stage_minutes: Mapping[str, float] = field(default_factory=lambda: _STAGE_MINUTES)
+    full_test_minutes: float = 40.0
+    bake_wait_minutes: float = 35.0
+    smoke_gpu_hours: float = 0.08
+    push_mb: float = 5.0
+    push_days: float = 7.0
+    push_log_mb: float = 1.0
+    state_mb: float = 5.0

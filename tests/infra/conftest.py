@@ -14,7 +14,7 @@ from tests.infra.ami_world import Node, build_archive
 from tests.infra.deployments import Deployment, applying
 from tests.infra.emulated_aws import EmulatedAws
 from tests.infra.observability_world import CANARIES, Resources, planned_with
-from tests.infra.terraform_world import IMAGE, PROFILES, Workspace, program
+from tests.infra.terraform_world import PLANS, ROOTS, Workspace, program
 from tests.integration.lambda_world import builder
 
 _FOLDER: Final = Path(__file__).parent
@@ -57,15 +57,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         aws.start()
         made = Workspace(tmp_path_factory.mktemp("plans"), aws)
         made.init()
-        made.init(IMAGE)
+        for root in ROOTS:
+            made.init(root)
         yield made
         aws.stop()
 
 
 @pytest.fixture(scope="session")
 def plans(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Return the plan of each profile, and of the image, as `terraform show -json` has it, before anything is made."""
-    return {profile: workspace.plan(profile) for profile in (*PROFILES, IMAGE)}
+    """Return the plan of each profile and root, as `terraform show -json` has it, before anything is made."""
+    return {profile: workspace.plan(profile) for profile in PLANS}
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +92,7 @@ def lambda_package(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 def deployments(
     request: pytest.FixtureRequest, lambda_package: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Deployment]]:
-    """Yield both profiles and the image, on their way to an emulated AWS each."""
+    """Yield both profiles and the other roots, on their way to an emulated AWS each."""
     program()
     with applying(tmp_path_factory.mktemp("deployments"), lambda_package) as made:
         request.session.stash[_DEPLOYED] = made

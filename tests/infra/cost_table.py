@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from local.run_directory import RunDirectory
 from terraform.bake import Bake
-from terraform.cost import Cost, bake_table, free_list, table
+from terraform.cost import Cost, bake_table, free_list, push_table, table
 from terraform.plan import Plan
 from terraform.prices import Prices
+from terraform.push import Push
 from terraform.usage import Usage
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import IMAGE, PROFILES, REPOSITORY, Workspace
+from tests.infra.terraform_world import DELIVERY, IMAGE, PLANS, PROFILES, REPOSITORY, ROOTS, Workspace
 
 PAGE: Final = REPOSITORY / "docs" / "cost.md"
 MARK: Final = "<!-- cost-table -->\n"
@@ -35,9 +36,16 @@ def bake(plan: Mapping[str, Any]) -> Bake:
     return Bake.of(Plan.from_json(plan), Prices.load(), Usage())
 
 
+def push(plan: Mapping[str, Any]) -> Push:
+    """Price a plan of the delivery's root likewise."""
+    return Push.of(Plan.from_json(plan), Prices.load(), Usage())
+
+
 def generated(plans: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the generated part for the plans of all profiles and of the image."""
+    """Return the generated part for the plans of all profiles and of the other roots."""
     prices = Prices.load()
+    pushes = push(plans[DELIVERY])
+    hours = sum(line.usd for line in pushes.month) / prices.of("instance g4dn.xlarge").usd
     parts = [
         "\n## What each part costs\n",
         f"Written by `make cost-table`; prices of {prices.region}, {prices.date}, in USD without VAT. What is free",
@@ -52,15 +60,19 @@ def generated(plans: Mapping[str, Mapping[str, Any]]) -> str:
         bake_table(bake(plans[IMAGE])),
         f"\nA build takes the place of {Usage().bake_hours} hours of GPU. The snapshot of one image is in the tables",
         "above too; a second one (`keep_images`) would cost as much again, for which `lean` has no room.",
+        f"\n### `terraform/{DELIVERY}`: a push\n",
+        push_table(pushes),
+        f"\nWithout pushes it costs nothing. {pushes.pushes:g} of them a month take the place of {hours:.1f} hours of",
+        "GPU; what a baked image costs besides is in the table above. Whoever deploys by hand needs none of it.",
     ]
-    seed, image = (Plan.from_json(plans[name]) for name in ("seed", IMAGE))
-    everything = dataclasses.replace(seed, resources=seed.resources + image.resources)
+    seed, image, delivery = (Plan.from_json(plans[name]) for name in ("seed", IMAGE, DELIVERY))
+    everything = dataclasses.replace(seed, resources=seed.resources + image.resources + delivery.resources)
     parts += ["\n### What costs nothing\n", free_list(everything, prices), ""]
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Plan every profile, and the image, against an emulated AWS and write the page."""
+    """Plan every profile and root against an emulated AWS and write the page."""
     before, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     if not mark:
         sys.exit(f"{PAGE} has no line {MARK.strip()}; put it where the table is to begin")
@@ -68,9 +80,9 @@ def main() -> None:
         aws = EmulatedAws(directory.path)
         aws.start()
         workspace = Workspace(Path(folder), aws)
-        workspace.init()
-        workspace.init(IMAGE)
-        plans = {profile: workspace.plan(profile) for profile in (*PROFILES, IMAGE)}
+        for root in (".", *ROOTS):
+            workspace.init(root)
+        plans = {profile: workspace.plan(profile) for profile in PLANS}
         aws.stop()
     PAGE.write_text(f"{before}{mark}{generated(plans)}", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Both profiles and the image, each applied to an emulated AWS of its own.
+"""Both profiles, the image and the delivery, each applied to an emulated AWS of its own.
 
 Most of that is waiting, so it runs beside other tests.
 """
@@ -13,13 +13,11 @@ from typing import Any
 
 from local.run_directory import RunDirectory
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import IMAGE, PROFILES, Workspace, root
-
-_ALL = (*PROFILES, IMAGE)
+from tests.infra.terraform_world import PLANS, Workspace, root
 
 
 class Deployment:
-    """A profile, or the image, on its way to an emulated AWS, or there.
+    """A profile, or another root, on its way to an emulated AWS, or there.
 
     Attributes:
         aws: the emulated AWS.
@@ -86,16 +84,16 @@ class Deployment:
 
 @contextmanager
 def applying(folder: Path, package: Path | None) -> Iterator[dict[str, Deployment]]:
-    """Begin to apply every profile, with one Lambda package for all, and the image."""
+    """Begin to apply every profile, with one Lambda package for all, and the other roots."""
     with ExitStack() as stack:
         servers = {}
-        for profile in _ALL:
+        for profile in PLANS:
             aws = EmulatedAws(stack.enter_context(RunDirectory(f"tl-fif-test-{profile}-")).path)
             aws.launch()
             stack.callback(aws.stop)
             servers[profile] = aws
         # A thread for each step that may have to wait for the one before.
-        threads = stack.enter_context(ThreadPoolExecutor(3 * len(_ALL), thread_name_prefix="terraform"))
+        threads = stack.enter_context(ThreadPoolExecutor(3 * len(PLANS), thread_name_prefix="terraform"))
         made = {}
         for profile, aws in servers.items():
             aws.wait_ready()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import httpx
+
 from local.aws_server import AwsServer
 from local.ports import LOOPBACK
+from tests.infra.recorded_calls import PATH, Call
 
 
 class EmulatedAws(AwsServer):
@@ -29,6 +32,22 @@ class EmulatedAws(AwsServer):
     def command(self) -> list[str]:
         """See `Server.command`."""
         return [sys.executable, "-m", "tests.infra.moto_patches", LOOPBACK, str(self._ports[0])]
+
+    def forget_calls(self) -> None:
+        """Forget what Terraform has asked for so far."""
+        with httpx.Client(trust_env=False) as client:
+            client.delete(f"{self.endpoint}{PATH}").raise_for_status()
+
+    def terraform_calls(self) -> set[Call]:
+        """Return which rights Terraform has made use of since."""
+        with httpx.Client(trust_env=False) as client:
+            answer = client.get(f"{self.endpoint}{PATH}").raise_for_status()
+        return {Call(*each) for each in answer.json()}
+
+    @property
+    def account(self) -> str:
+        """Id of its account."""
+        return self._account
 
     def child_environment(self) -> dict[str, str]:
         """See `Server.child_environment`."""

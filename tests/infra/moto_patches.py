@@ -7,6 +7,7 @@ files that go to AWS are applied. Each handler says what it is for; it keeps no 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from moto.s3.models import FakeBucket
 from werkzeug.serving import run_simple
 
+from tests.infra.code_pipeline import with_code_pipeline
 from tests.infra.image_builder import with_image_builder
+from tests.infra.recorded_calls import recording
 from tests.infra.repeated_calls import remembering
 
 _PARAMETER_GROUPS: Final[dict[str, dict[str, Any]]] = {}
@@ -284,7 +287,8 @@ def main() -> None:
     """Serve until killed."""
     host, port = sys.argv[1], int(sys.argv[2])
     _apply()
-    app = remembering(with_image_builder(DomainDispatcherApplication(create_backend_app)))
+    ours = with_code_pipeline(with_image_builder(DomainDispatcherApplication(create_backend_app)))
+    app = recording(remembering(ours), os.environ["MOTO_ACCOUNT_ID"])
     run_simple(host, port, app, threaded=True, request_handler=MotoRequestHandler)
 
 

@@ -152,3 +152,88 @@ IMAGE_EVERYWHERE: Final[dict[str, str]] = {
     "tag:GetResources": "the search by tag has no resource",
 }
 """Actions that may be allowed for `*` there, likewise."""
+
+_BUILD: Final = _by("CodeBuild, to clone the commit that the pipeline hands on", "codeconnections:UseConnection") | _by(
+    "CodeBuild itself, for every build",
+    *("codestar-connections:UseConnection", "logs:CreateLogStream", "logs:PutLogEvents"),
+    *("s3:GetObject", "s3:GetObjectVersion"),
+)
+_SECRETS: Final = _by("CodeBuild, to put secrets into the build's environment", "ssm:GetParameters")
+_REPORTS: Final = {"s3:PutObject": Need(".ci/buildspecs/test.yml", "aws s3 cp")}
+
+_GO_BACK: Final = {
+    "lambda:GetAlias": Need("terraform/aliases.py", "get_alias("),
+    "lambda:GetFunctionConfiguration": Need("terraform/functions.py", "get_function_configuration("),
+    "lambda:ListFunctions": Need("terraform/functions.py", '"list_functions"'),
+    "lambda:ListVersionsByFunction": Need("terraform/functions.py", '"list_versions_by_function"'),
+    "lambda:UpdateAlias": Need("terraform/aliases.py", "update_alias("),
+    "ssm:GetParameter": Need("terraform/record.py", "get_parameter("),
+    "ssm:GetParameterHistory": Need("terraform/record.py", '"get_parameter_history"'),
+    "ssm:PutParameter": Need("terraform/record.py", "put_parameter("),
+}
+_DEPLOY: Final = _GO_BACK | {
+    "cloudwatch:DescribeAlarms": Need("terraform/watch.py", '"describe_alarms"'),
+    "cloudwatch:GetMetricStatistics": Need("terraform/watch.py", "get_metric_statistics("),
+    "ec2:DescribeInstances": Need("terraform/summary.py", '"describe_instances"'),
+    "lambda:DeleteFunction": Need("terraform/prune.py", "delete_function("),
+    "lambda:InvokeFunction": Need("terraform/probes.py", "invoke("),
+    "lambda:ListAliases": Need("terraform/prune.py", '"list_aliases"'),
+    "lambda:PublishVersion": Need("terraform/functions.py", "publish_version("),
+    "lambda:UpdateFunctionCode": Need("terraform/functions.py", "update_function_code("),
+}
+
+TERRAFORM: Final = "Terraform, for a change of the image's sources; tests/infra/test_bake_rights.py records its calls"
+
+_BAKE: Final = _by(
+    TERRAFORM,
+    *("ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInternetGateways", "ec2:DescribeNetworkAcls"),
+    *("ec2:DescribeRouteTables", "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups"),
+    *("ec2:DescribeSubnets", "ec2:DescribeVpcAttribute", "ec2:DescribeVpcs"),
+    *("iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"),
+    *("iam:ListRolePolicies", "iam:PassRole"),
+    *("imagebuilder:CreateComponent", "imagebuilder:CreateImagePipeline", "imagebuilder:CreateImageRecipe"),
+    *("imagebuilder:DeleteComponent", "imagebuilder:DeleteImagePipeline", "imagebuilder:DeleteImageRecipe"),
+    *("imagebuilder:GetComponent", "imagebuilder:GetDistributionConfiguration", "imagebuilder:GetImagePipeline"),
+    *("imagebuilder:GetImage", "imagebuilder:GetImageRecipe", "imagebuilder:GetInfrastructureConfiguration"),
+    *("imagebuilder:GetLifecyclePolicy", "imagebuilder:TagResource", "imagebuilder:UpdateDistributionConfiguration"),
+    *("logs:DescribeLogGroups", "logs:ListTagsForResource"),
+    *("s3:DeleteObject", "s3:GetAccelerateConfiguration", "s3:GetBucketAcl", "s3:GetBucketCORS"),
+    *("s3:GetBucketLogging", "s3:GetBucketObjectLockConfiguration", "s3:GetBucketOwnershipControls"),
+    *("s3:GetBucketPolicy", "s3:GetBucketPublicAccessBlock", "s3:GetBucketRequestPayment", "s3:GetBucketTagging"),
+    *("s3:GetBucketVersioning", "s3:GetBucketWebsite", "s3:GetEncryptionConfiguration"),
+    *("s3:GetLifecycleConfiguration", "s3:GetObject", "s3:GetObjectTagging", "s3:GetReplicationConfiguration"),
+    *("s3:ListBucket", "s3:PutObject", "s3:PutObjectTagging"),
+) | {
+    "ec2:DescribeImages": Need("terraform/builds.py", "describe_images("),
+    "imagebuilder:CancelImageCreation": Need("terraform/builds.py", "cancel_image_creation("),
+    "imagebuilder:ListImageBuildVersions": Need("terraform/builds.py", "list_image_build_versions("),
+    "imagebuilder:ListWorkflowExecutions": Need("terraform/builds.py", "list_workflow_executions("),
+    "imagebuilder:StartImagePipelineExecution": Need("terraform/builds.py", "start_image_pipeline_execution("),
+    "ssm:GetParameter": Need("terraform/builds.py", "get_parameter("),
+}
+
+DELIVERY_ROLES: Final[dict[str, dict[str, Need]]] = {
+    "pipeline": _by(
+        "CodePipeline, to take a commit, hand it on and start the builds",
+        *("codebuild:BatchGetBuilds", "codebuild:StartBuild"),
+        *("codeconnections:UseConnection", "codestar-connections:UseConnection"),
+        *("s3:GetBucketAcl", "s3:GetBucketLocation", "s3:GetBucketVersioning"),
+        *("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"),
+    ),
+    "test": _BUILD | _REPORTS,
+    "bake": _BUILD | _BAKE,
+    "deploy": _BUILD | _SECRETS | _DEPLOY,
+    "smoke": _BUILD | _SECRETS | _GO_BACK | {"s3:PutObject": Need(".ci/buildspecs/smoke.yml", "aws s3 cp")},
+    "github": _GO_BACK,
+}
+"""By role of the delivery's root, less `NAME-delivery-`: its actions, each with what needs it."""
+
+DELIVERY_EVERYWHERE: Final[dict[str, str]] = {
+    **{action: "EC2 knows no narrower resource for a description" for action in _BAKE if "ec2:Describe" in action},
+    "ec2:DescribeInstances": EVERYWHERE["ec2:DescribeInstances"],
+    "cloudwatch:DescribeAlarms": "a search by the beginning of a name is one of all alarms",
+    "cloudwatch:GetMetricStatistics": EVERYWHERE["cloudwatch:GetMetricStatistics"],
+    "lambda:ListFunctions": "the list of all functions is of no function",
+    "logs:DescribeLogGroups": "the list of all log groups is of no log group",
+}
+"""Actions that may be allowed for `*` there, likewise."""

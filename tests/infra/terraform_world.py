@@ -23,6 +23,22 @@ MODULES: Final = tuple(sorted(path.name for path in (FOLDER / "modules").iterdir
 IMAGE: Final = "image"
 """The root of its own that bakes the GPU's image, in a folder of this name."""
 
+DELIVERY: Final = "delivery"
+"""The root of its own with the pipeline from a push to a deployed system, likewise."""
+
+ROOTS: Final = (IMAGE, DELIVERY)
+PLANS: Final = (*PROFILES, *ROOTS)
+"""What there is a plan of: both profiles of the system's root, and the other two roots."""
+
+DELIVERY_VARIABLES: Final = {
+    "repository": "owner/tl-fif",
+    "api_url": "https://api.example.com",
+    "cognito_client_id": "app",
+    "alert_email": "alerts@example.com",
+    "github_actions": "true",
+}
+"""What the pipeline's root is planned with."""
+
 REGION: Final = "eu-central-1"
 
 PROVIDER: Final = "registry.terraform.io/hashicorp/aws"
@@ -93,7 +109,7 @@ def _cli_config() -> str:
 
 def root(profile: str) -> str:
     """Return the folder of terraform/ that a profile is applied in."""
-    return IMAGE if profile == IMAGE else "."
+    return profile if profile in ROOTS else "."
 
 
 class Workspace:
@@ -154,7 +170,7 @@ class Workspace:
     def plan(self, profile: str) -> dict[str, Any]:
         """Return the plan of a profile as `terraform show -json` has it, and leave the plan in `PROFILE.tfplan`.
 
-        `IMAGE` counts as a profile here and below: that of its own root.
+        `IMAGE` and `DELIVERY` count as profiles here and below: those of their own roots.
 
         Raises:
             TerraformFailed: see `run`.
@@ -213,6 +229,8 @@ class Workspace:
     def _options(self, profile: str) -> list[str]:
         if profile == IMAGE:
             return [f"-var=archive={self.archive}"]
+        if profile == DELIVERY:
+            return [f"-var={name}={value}" for name, value in DELIVERY_VARIABLES.items()]
         variables = self._variables
         if profile == "seed" and self._aws:
             variables = variables | {"tls_domain": f"gpu.{self._aws.zone}", "tls_zone_id": self._aws.zone_id}

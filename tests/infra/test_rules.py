@@ -1,4 +1,4 @@
-"""What has to hold over all modules of both profiles, and over the image's root, whatever their own suites say."""
+"""What has to hold over all modules of both profiles, and over the other roots, whatever their own suites say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.terraform_world import IMAGE, PROFILES, resources
+from tests.infra.terraform_world import DELIVERY, IMAGE, PLANS, resources
 
 Plans = dict[str, dict[str, Any]]
 Found = Mapping[str, dict[str, Any]]
@@ -143,16 +143,25 @@ def without_alias(found: Found) -> list[str]:
     return [a for a, v in functions if not v["publish"] or a.rpartition(".aws_lambda_function.")[0] not in aliased]
 
 
+def privileged(found: Found) -> list[str]:
+    """No build runs as who it wants to be on its machine, or shows its log to the world."""
+    return [
+        address
+        for address, values in of(found, "aws_codebuild_project")
+        if any(each["privileged_mode"] for each in values["environment"]) or values["project_visibility"] != "PRIVATE"
+    ]
+
+
 RULES: list[Callable[[Found], list[str]]] = [
     *(open_to_the_world, ssh_open, reachable, kept_too_long, untagged),
-    *(silent, unencrypted, old_metadata, without_alias),
+    *(silent, unencrypted, old_metadata, without_alias, privileged),
 ]
 
 
-@pytest.mark.parametrize("plan", [*PROFILES, IMAGE])
+@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_nothing_breaks_the_rule(plans: Plans, plan: str, rule: Callable[[Found], list[str]]) -> None:
-    """In either profile, nor for the image; but what has its reason, and still breaks it."""
+    """In either profile, nor in the other roots; but what has its reason, and still breaks it."""
     assert set(rule(resources(plans[plan]))) == EXCUSED.get((plan, rule.__name__), {}).keys()
 
 
@@ -184,8 +193,11 @@ Change = tuple[str, str, dict[str, Any]]
         (reachable, ("seed", "aws_lb", {"internal": False})),
         (kept_too_long, ("lean", "aws_cloudwatch_log_group", {"retention_in_days": 0})),
         (kept_too_long, (IMAGE, "aws_cloudwatch_log_group", {"retention_in_days": 0})),
+        (kept_too_long, (DELIVERY, "aws_cloudwatch_log_group", {"retention_in_days": 90})),
         (untagged, ("lean", "aws_instance", {"tags_all": None})),
         (untagged, (IMAGE, "aws_imagebuilder_image_pipeline", {"tags_all": {}})),
+        (untagged, (DELIVERY, "aws_codebuild_project", {"tags_all": {}})),
+        (privileged, (DELIVERY, "aws_codebuild_project", {"environment": [{"privileged_mode": True}]})),
         (silent, ("lean", "aws_cloudwatch_metric_alarm", {"actions_enabled": False})),
         (silent, ("lean", "aws_cloudwatch_metric_alarm", {"alarm_actions": []})),
         (silent, ("lean", "aws_cloudwatch_metric_alarm", {"alarm_description": "bad"})),

@@ -13,19 +13,19 @@ import pytest
 from tests.infra.hcl import blocks
 from tests.infra.terraform_world import (
     FOLDER,
-    IMAGE,
     MODULES,
     PROFILES,
     PROVIDER,
     REPOSITORY,
+    ROOTS,
     TerraformFailed,
     Workspace,
     find_mirror,
     program,
 )
 
-ROOTS = [".", IMAGE]
-PLACES = [*ROOTS, *(f"modules/{name}" for name in MODULES)]
+ALL_ROOTS = [".", *ROOTS]
+PLACES = [*ALL_ROOTS, *(f"modules/{name}" for name in MODULES)]
 ELSEWHERE = re.compile(r"127\.0\.0\.1|\bendpoints?\s*\{|AWS_ENDPOINT|\bmoto\b|plugin|mirror", re.IGNORECASE)
 
 SENTENCE = re.compile(r'"[A-Z].{10,}\."|<<-EOT')
@@ -51,7 +51,7 @@ def test_the_files_are_laid_out_as_terraform_does() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("root", ROOTS)
+@pytest.mark.parametrize("root", ALL_ROOTS)
 def test_a_root_is_valid(workspace: Workspace, root: str) -> None:
     """With every module that it calls."""
     workspace.run("validate", "-no-color", within=root)
@@ -72,7 +72,7 @@ def suites(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[dic
     """Yield, by place, what Terraform says of a module's own tests; two run at a time."""
 
     def run(place: str) -> str:
-        if place not in ROOTS:
+        if place not in ALL_ROOTS:
             workspace.init(place)
         return workspace.run("test", "-no-color", within=place)
 

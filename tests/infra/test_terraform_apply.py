@@ -1,4 +1,4 @@
-"""Both profiles and the image for real: applied to an emulated AWS, planned again without a change, and removed wholly.
+"""Both profiles and the other roots for real: applied to an emulated AWS, planned again unchanged, removed wholly.
 
 The emulated AWS is moto with `tests.infra.moto_patches`; nothing of the configuration is left out for its sake.
 """
@@ -12,14 +12,13 @@ import pytest
 
 from tests.infra.deployments import Deployment
 from tests.infra.emulated_aws import EmulatedAws
-from tests.infra.terraform_world import IMAGE, PROFILES, resources
+from tests.infra.terraform_world import DELIVERY, IMAGE, PLANS, PROFILES, resources
 
-ALL = (*PROFILES, IMAGE)
-LEAST = dict.fromkeys(PROFILES, (100, 40)) | {IMAGE: (30, 6)}
+LEAST = dict.fromkeys(PROFILES, (100, 40)) | {IMAGE: (30, 6), DELIVERY: (35, 15)}
 """By profile, how many resources Terraform makes, and how many of them `left` looks for, at the least."""
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=PLANS)
 def profile(request: pytest.FixtureRequest) -> str:
     """Return the name of each."""
     return str(request.param)
@@ -79,6 +78,13 @@ def left(aws: EmulatedAws) -> set[str]:
         *names(aws.client("elasticache"), "describe_replication_groups", "ReplicationGroups", "ReplicationGroupId"),
         *names(aws.client("elbv2"), "describe_load_balancers", "LoadBalancers", "LoadBalancerName"),
         *names(aws.client("apigatewayv2"), "get_apis", "Items", "Name"),
+        *(
+            provider["Arn"]
+            for provider in aws.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+        ),
+        *names(aws.client("codepipeline"), "list_pipelines", "pipelines", "name"),
+        *names(aws.client("codebuild"), "list_projects", "projects", ""),
+        *(each["ConnectionArn"] for each in aws.client("codeconnections").list_connections()["Connections"]),
         *(bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]),
         *(vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]),
         *(each["InstanceId"] for each in instances if each["State"]["Name"] != "terminated"),
