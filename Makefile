@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo demo-zero test test-fast lint storm bench cost-table reference licences sbom audit \
-	lambda-package image-package lock bake deploy rollback smoke announce bump check-bump release-notes release labels clean
+	lambda-package image-package lock bake deploy rollback rollback-form smoke announce bump check-bump release-notes release labels clean
 READY := .venv/.ready
 TOOLS := .venv-tools/.ready
 
@@ -64,6 +64,9 @@ deploy: lambda-package ## publish new versions of the functions and lead the cal
 
 rollback: $(TOOLS) ## lead the calls back to the versions before the last deployment; needs AWS
 	@.venv-tools/bin/python -m terraform.rollback $(ARGS)
+
+rollback-form: ## the same for what somebody typed into a form: TO and TLFIF_NAME of the environment, looked at first
+	@.github/rollback.sh
 
 smoke: $(TOOLS) ## ask a running system one question, from sign-in to the end of the reply; see docs/smoke.md
 	@.venv-tools/bin/python -m tests.e2e.smoke $(ARGS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the workflow `rollback` runs. TO is what somebody typed, so it is looked at before make hands it to a shell.
+# What the workflow `rollback` runs (`make rollback-form`). TO is what somebody typed, so it is looked at before make hands it to a shell.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
