@@ -130,7 +130,7 @@ class RouterSettings:
         gpu_tag: name and value of the EC2 tag that marks the GPU's instance.
         jwt: how to verify a token when no authorizer did; `None` when no request comes that way.
         max_gpus: how many instances may run at a time.
-        budget_eur: the month's cap in EUR, from which on no instance is started; `None` for none.
+        budget_eur: the month's cap in EUR, from which on no instance is started; unset: no limit.
     """
 
     health: HealthSettings

@@ -40,7 +40,7 @@ class CostSettings:
         fallback_eur_per_usd: the exchange rate where the ECB's is not to be had.
         bill_hours: how long an answer of Cost Explorer, which costs USD 0.01, is used for, in hours; 0 asks at every
             run.
-        cost_tag: name and value of the cost allocation tag whose costs alone count; `None` for the whole account.
+        cost_tag: name and value of the cost allocation tag whose costs alone count; unset: those of the whole account.
     """
 
     bucket: str
