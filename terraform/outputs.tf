@@ -18,6 +18,11 @@ output "bucket" {
   value       = module.replies.bucket
 }
 
+output "version" {
+  description = "Version of the sources that this was applied from; which code the functions run, the deployment's record says."
+  value       = trimspace(file("${path.module}/../VERSION"))
+}
+
 output "region" {
   description = "AWS region of all this."
   value       = var.region

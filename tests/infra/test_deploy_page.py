@@ -115,10 +115,10 @@ def test_the_image_needs_no_variable() -> None:
     assert len(re.findall(r"^variable ", text, re.MULTILINE)) == len(re.findall(r"^  default\b", text, re.MULTILINE))
 
 
-def test_the_parameter_and_the_tag_are_the_pipeline_s() -> None:
-    """What the page reads and deletes is what the image's root publishes."""
-    files = (TERRAFORM / "image" / name for name in ("main.tf", "pipeline.tf"))
-    text = "".join(path.read_text(encoding="utf-8") for path in files).replace("${var.name}", "tl-fif")
+def test_the_parameters_and_the_tag_are_there() -> None:
+    """What the page reads and deletes is what the image's root publishes, or a deployment writes."""
+    files = (*(TERRAFORM / "image" / name for name in ("main.tf", "pipeline.tf")), TERRAFORM / "record.py")
+    text = re.sub(r"\$\{var\.name\}|\{name\}", "tl-fif", "".join(path.read_text(encoding="utf-8") for path in files))
     for name in (*re.findall(r"-parameter --name (\S+)", PAGE), *re.findall(r"tag-key,Values=(\S+)", PAGE)):
         assert f'"{name}"' in text
 

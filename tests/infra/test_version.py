@@ -62,11 +62,14 @@ def test_a_place_that_was_forgotten_is_named(root: Path, name: str, old: str, ne
 
 
 def test_terraform_reads_the_file() -> None:
-    """The image's version and tag are the file's; no root says one of its own."""
+    """The image's version and tag, and what the system says of itself, are the file's; no root says one of its own."""
     roots = [*(REPOSITORY / "terraform").glob("*.tf"), *(REPOSITORY / "terraform").glob("*/*.tf")]
     readers = {path for path in roots if re.search(r'file\("[^"]*/VERSION"\)', path.read_text(encoding="utf-8"))}
 
-    assert REPOSITORY / "terraform" / "image" / "main.tf" in readers
+    assert {path.relative_to(REPOSITORY).as_posix() for path in readers} == {
+        "terraform/image/main.tf",
+        "terraform/outputs.tf",
+    }
     assert [path for path in roots if f'"{NOW}"' in path.read_text(encoding="utf-8")] == []
 
 
