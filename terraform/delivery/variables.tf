@@ -188,6 +188,12 @@ variable "image_variables" {
     condition     = length(setintersection(["archive", "name", "region"], keys(var.image_variables))) == 0
     error_message = "The archive is the one that the stage builds; name and region are the pipeline's own."
   }
+
+  # Terraform says nothing of a TF_VAR_ that it does not know.
+  validation {
+    condition     = length(setsubtract(keys(var.image_variables), flatten(regexall("(?m)^variable \"(\\w+)\"", file("${path.module}/../image/variables.tf"))))) == 0
+    error_message = "Name variables that stand in terraform/image/variables.tf."
+  }
 }
 
 variable "canary_seconds" {
