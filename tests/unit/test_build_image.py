@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,18 @@ import pytest
 from terraform import build_image
 from terraform.baking import EXIT_FAILED, EXIT_SETTINGS, EXIT_STOPPED, EXIT_TOO_DEAR
 from terraform.image_root import Stop, TerraformFailed
-from tests.baking_world import NAMES, OTHER, REGION, SOURCE, USUAL, FakeAws
+from tests.baking_world import BEGIN, NAMES, OTHER, REGION, SOURCE, USUAL, FakeAws
 
 AT_ONCE = ((0.0, "AVAILABLE"),)
+
+
+class Clock(datetime):
+    """The moment, a minute after the fake account's builds begin."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Clock:
+        """See `datetime.now`."""
+        return cls.fromtimestamp((BEGIN + timedelta(minutes=1)).timestamp(), tz)
 
 
 class Tool:
@@ -42,6 +52,7 @@ class Tool:
         monkeypatch.setenv("AWS_REGION", REGION)
         monkeypatch.setattr(boto3, "client", self._client)
         monkeypatch.setattr(build_image, "apply", self._apply)
+        monkeypatch.setattr(build_image, "datetime", Clock)
 
     def run(self, *arguments: str) -> int:
         """Run it."""
