@@ -24,6 +24,9 @@ BEFORE: Final = timedelta(minutes=15)
 """A function that failed within so much time before is not judged by its failures after."""
 
 
+_MINUTE: Final = timedelta(minutes=1)
+
+
 class WentWrong(DeployError):
     """The system got worse while the new versions were called."""
 
@@ -51,7 +54,7 @@ class Watch:
 
     def everybody_is_led_to_the_new(self) -> None:
         """From the next full minute on, every failure is one of the new versions."""
-        self._all_new = self._now().replace(second=0, microsecond=0) + timedelta(minutes=1)
+        self._all_new = self._now().replace(second=0, microsecond=0) + _MINUTE
 
     def look(self) -> None:
         """See whether it is as well as it was.
@@ -94,7 +97,7 @@ class Watch:
             MetricName="Errors",
             Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
             StartTime=since.astimezone(UTC).replace(second=0, microsecond=0),
-            EndTime=now,
+            EndTime=now + _MINUTE,  # CloudWatch reads whole seconds, and refuses a span that is over as it begins
             Period=60,
             Statistics=["Sum"],
         )

@@ -125,6 +125,9 @@ class FakeCloudWatch(FakeClient):
         assert (asked["Namespace"], asked["MetricName"], asked["Statistics"]) == ("AWS/Lambda", "Errors", ["Sum"])
         wanted = {each["Name"]: each["Value"] for each in asked["Dimensions"]}
         found = [at for at, dimensions in self.errors if dimensions == wanted]
+        # Times are sent in whole seconds.
+        if asked["StartTime"].replace(microsecond=0) >= asked["EndTime"].replace(microsecond=0):
+            raise refusal("InvalidParameterValue", "The parameter StartTime must be less than the parameter EndTime.")
         return {"Datapoints": [{"Sum": 1.0} for at in found if asked["StartTime"] <= at < asked["EndTime"]]}
 
 

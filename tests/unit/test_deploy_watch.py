@@ -68,6 +68,19 @@ def test_an_alarm_that_rang_before_is_no_news(cloudwatch: FakeCloudWatch, clock:
         watch.look()
 
 
+@pytest.mark.parametrize("milliseconds", [0, 1, 999, 1000])
+def test_a_full_minute_is_a_time_like_any_other(cloudwatch: FakeCloudWatch, clock: Clock, milliseconds: int) -> None:
+    """CloudWatch refuses a span that is over in the second in which it began."""
+    clock.time = clock.time.replace(second=0) + timedelta(milliseconds=milliseconds)
+    watch = Watch(cloudwatch, NAME, CHANGES, clock)
+    clock.wait(0.0005)
+    watch.look()
+    cloudwatch.errors.append(error("router", clock.time, "8"))
+    clock.wait(0.0005)
+    with pytest.raises(WentWrong, match="router:8 failed 1 times"):
+        watch.look()
+
+
 def test_an_alarm_without_data_may_go_off(cloudwatch: FakeCloudWatch, clock: Clock) -> None:
     """It was not ringing before."""
     cloudwatch.alarms[f"{NAME}-ping"] = "INSUFFICIENT_DATA"
