@@ -49,7 +49,7 @@ STANDS_FOR: Final = {
         "tensor_parallel_size",
     ),
     ("docs/lambda.md", "make lambda-package"): _PACKAGE,
-    ("docs/lambda.md", 'make test ARGS="tests/integration/test_lambda_package.py --no-cov"'): _ALL_TESTS,
+    ("docs/lambda.md", 'make test ARGS="tests/integration/test_lambda_functions.py --no-cov"'): _ALL_TESTS,
     ("docs/lambda.md", "pip install aws-sam-cli"): ("tests/infra/test_sam_template.py", '"validate"'),
     ("docs/deploy.md", "make lambda-package"): _PACKAGE,
     ("docs/deploy.md", 'curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/v1/models'): (

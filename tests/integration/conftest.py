@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+
+from tests.integration.lambda_world import REPOSITORY, build, runtime
 
 
 @pytest.fixture
@@ -30,3 +33,30 @@ def openssl_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return seen
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of what the package is built from."""
+    runtime()  # skips, where nothing can be built
+    folder = tmp_path_factory.mktemp("sources")
+    for name in ("router_lambda", ".ci"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("node_modules"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def packages(sources: Path) -> Path:
+    """Return the folder with both zips."""
+    build(sources, PYTHONHASHSEED="1")
+    return sources / "dist"
+
+
+@pytest.fixture(scope="session")
+def unpacked(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the package for this machine's processor, unpacked."""
+    folder = tmp_path_factory.mktemp("task")
+    architecture = "arm64" if os.uname().machine in {"aarch64", "arm64"} else "x86_64"
+    with zipfile.ZipFile(packages / f"tl-fif-router-{architecture}.zip") as archive:
+        archive.extractall(folder)
+    return folder

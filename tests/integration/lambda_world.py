@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,3 +37,16 @@ def runtime() -> Runtime:
     except builder().NoPython as missing:
         pytest.skip(str(missing))
     return install_runtime(python, REPOSITORY / "requirements.lock", REPOSITORY / "build" / "lambda-runtime")
+
+
+def build(sources: Path, **environment: str) -> str:
+    """Build the packages of a copy from inside it, into its `dist`, and return what was printed."""
+    command = [sys.executable, str(BUILDER.relative_to(REPOSITORY))]
+    return subprocess.run(
+        command,
+        cwd=sources,
+        env=os.environ | {"SOURCE_DATE_EPOCH": ""} | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
