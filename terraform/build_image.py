@@ -22,7 +22,7 @@ from typing import Any, Final
 from terraform.baking import BadSettings, Limits, NotBaked, World, bake, billed, follow
 from terraform.build_cost import USD_PER_EUR
 from terraform.builds import Builds, Names
-from terraform.image_root import Stop, TerraformFailed, apply, state_in
+from terraform.image_root import Signals, TerraformFailed, apply, state_in
 
 ARCHIVE: Final = Path(__file__).parent.parent / "dist" / "tl-fif-node.tar.gz"
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _until_asked(stop: Stop, seconds: float) -> None:
+def _until_asked(stop: Signals, seconds: float) -> None:
     """Wait, a second at a time: Python's own sleep goes on after a signal."""
     end = time.monotonic() + seconds
     while not stop.asked and (left := end - time.monotonic()) > 0:
@@ -103,7 +103,7 @@ def _carry_out(
         TerraformFailed: likewise.
         botocore.exceptions.ClientError: AWS refuses.
     """
-    stop = Stop()
+    stop = Signals()
     limits = Limits(options.deadline_minutes * 60, options.max_eur, options.usd_per_eur)
     source = "" if options.follow or options.cost_explorer else read_source(options.archive)
     names = _find(options.name, client, region)

@@ -35,7 +35,7 @@ terraform {{
 """
 
 
-class Stop:
+class Signals:
     """Whether somebody has asked to stop: by SIGTERM or SIGINT, which a program that runs meanwhile is told, too."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from local.run_directory import RunDirectory
-from terraform.image_root import OVERRIDE, STATE_KEY, Stop, TerraformFailed, apply, state_in
+from terraform.image_root import OVERRIDE, STATE_KEY, Signals, TerraformFailed, apply, state_in
 from tests.infra.emulated_aws import EmulatedAws
 from tests.infra.terraform_world import REGION, REPOSITORY, Workspace, program
 
@@ -177,7 +177,7 @@ def test_a_terraform_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
     """With what brings it."""
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(TerraformFailed, match=r"\.ci/install_terraform"):
-        apply({}, {}, Stop().run)
+        apply({}, {}, Signals().run)
 
 
 @pytest.mark.parametrize(("what", "ran"), [("init", 1), ("apply", 2)])
@@ -213,8 +213,8 @@ def test_a_program_gets_one_signal_and_its_time() -> None:
     tool = f"""
         import sys
         sys.path.insert(0, {str(REPOSITORY)!r})
-        from terraform.image_root import Stop
-        stop = Stop()
+        from terraform.image_root import Signals
+        stop = Signals()
         with stop.listening():
             status = stop.run([sys.executable, "-c", {textwrap.dedent(SLOW)!r}], {{}})
         print(status, stop.asked, flush=True)

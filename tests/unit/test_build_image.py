@@ -14,7 +14,7 @@ import pytest
 
 from terraform import build_image
 from terraform.baking import EXIT_FAILED, EXIT_SETTINGS, EXIT_STOPPED, EXIT_TOO_DEAR
-from terraform.image_root import Stop, TerraformFailed
+from terraform.image_root import Signals, TerraformFailed
 from tests.baking_world import BEGIN, NAMES, OTHER, REGION, SOURCE, USUAL, FakeAws
 
 AT_ONCE = ((0.0, "AVAILABLE"),)
@@ -149,7 +149,7 @@ def test_somebody_who_asks_to_stop(tool: Tool, capsys: pytest.CaptureFixture[str
 
 def test_a_wait_is_over_at_a_signal() -> None:
     """And not half a minute later."""
-    stop = Stop()
+    stop = Signals()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
         build_image._until_asked(stop, 3600)
