@@ -107,6 +107,7 @@ class Deployment:
         records = Records(self.aws.ssm, self.plan.name)
         try:
             found = functions.find(self.aws.functions, self.plan.name)
+            self._gpu = next((each.environment.get("TLFIF_GPU_TAG", "") for each in found if each.kind == "router"), "")
             seen = self._look_for_others(records)
             self._make_versions(found)
             if not self.changes:
@@ -193,8 +194,6 @@ class Deployment:
                 continue
             made = functions.configuration(self.aws.functions, function.name, self.stop.pause, change.now)
             environment = made.get("Environment", {}).get("Variables", {})
-            if function.kind == "router":
-                self._gpu = environment.get("TLFIF_GPU_TAG", "")
             for proof in probes.prove(invoke, function.name, change.now, probes.probes(function.kind, environment)):
                 self.tell(f"{function.name}: {proof.asks} is answered as it should be")
                 self.proofs.append(proof)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,11 +30,13 @@ class Function:
         name: its whole name.
         kind: the name without that of the system, as terraform/modules has it: `router`, `queue-health`.
         architecture: what it runs on.
+        environment: its settings, as the next version of it will have them.
     """
 
     name: str
     kind: str
     architecture: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def find(client: Any, system: str) -> list[Function]:
             kind = kind_of(system, each["FunctionName"], each.get("Handler", ""))
             if kind is not None:
                 architecture = (each.get("Architectures") or ["x86_64"])[0]
-                found.append(Function(each["FunctionName"], kind, architecture))
+                environment = each.get("Environment", {}).get("Variables", {})
+                found.append(Function(each["FunctionName"], kind, architecture, environment))
     return sorted(found, key=lambda function: function.name)
 
 

@@ -109,7 +109,12 @@ class FakeLambda(FakeClient):
         for name, each in self.made.items():
             module = "handler" if each.kind == "router" else each.kind.replace("-", "_")
             listed.append(
-                {"FunctionName": name, "Handler": f"router_lambda.{module}.handler", "Architectures": ["arm64"]}
+                {
+                    "FunctionName": name,
+                    "Handler": f"router_lambda.{module}.handler",
+                    "Architectures": ["arm64"],
+                    "Environment": {"Variables": dict(each.latest.environment)},
+                }
             )
         return {"Functions": listed}
 

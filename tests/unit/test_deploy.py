@@ -92,6 +92,8 @@ def test_the_same_code_again(world: World, package: Path) -> None:
     assert world.record() == kept
     assert world.functions.leads() == AFTER
     assert again.title == "tl-fif runs 0.9.0 already: nothing new to deploy"
+    world.ec2.image = "ami-old"
+    assert "i-1 boots from ami-old" in again.page(), "a push of the worker alone has a new image to tell of"
 
 
 def test_new_settings_alone(world: World, package: Path) -> None:
